@@ -17,7 +17,7 @@ type Command struct {
 	// Kind selects the body's type.
 	Kind Kind `cbor:"2,keyasint"`
 	// Time is when the proposer made the command, Unix milliseconds of its own clock.
-	Time int64 `cbor:"3,keyasint"`
+	Time Time `cbor:"3,keyasint"`
 	// Actor is who asked: a token's name, or "node:<id>" for a node's own reports and decisions.
 	Actor string `cbor:"4,keyasint,omitempty"`
 	// Body is the CBOR form of the kind's struct.

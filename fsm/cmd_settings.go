@@ -1,0 +1,54 @@
+package fsm
+
+import "kontiki/errs"
+
+// SettingsPut replaces the cluster's settings.
+type SettingsPut struct {
+	Settings Settings `cbor:"settings"`
+}
+
+// Kind implements Body.
+func (SettingsPut) Kind() Kind { return "settings.put" }
+
+func init() { register(true, applySettingsPut, func(SettingsPut) string { return "settings" }) }
+
+// Validate refuses settings under which a leader could not judge; the error is of code Invalid and names the field.
+func (s Settings) Validate() error {
+	bad := func(field, hint string) error {
+		return errs.New(errs.Invalid, "setting %s is not acceptable", field).WithField(field).WithHint("%s", hint)
+	}
+	switch {
+	case CheckDomain(s.BaseDomain) != nil:
+		return bad("base_domain", "give a host name such as apps.example.org")
+	case s.NodeAway < 1000 || s.NodeLost < s.NodeAway:
+		return bad("node_lost", "node_away is at least 1s and node_lost not below it")
+	case s.Stuck < 1000:
+		return bad("stuck", "give at least 1s")
+	case s.MaxAttempts < 1 || s.MaxAttempts > 100 || s.RetryBackoff < 1:
+		return bad("max_attempts", "give 1 to 100 attempts and a back-off above zero")
+	case s.Builds < 1 || s.Keep < 1:
+		return bad("builds", "builds and keep are at least 1")
+	case s.Queue != "latest" && s.Queue != "all":
+		return bad("queue", `give "latest" or "all"`)
+	}
+	for _, p := range Phases {
+		if m, ok := s.Deadlines[p]; ok && m < 1000 {
+			return bad("deadlines."+string(p), "give at least 1s")
+		}
+	}
+	return nil
+}
+
+func applySettingsPut(t *tx, _ Command, b SettingsPut) (any, error) {
+	if err := b.Settings.Validate(); err != nil {
+		return nil, err
+	}
+	old := t.state().Cluster()
+	if old == nil {
+		return nil, notFound("cluster", "")
+	}
+	c := *old
+	c.Settings = b.Settings
+	put(t, tableCluster, &c, &c.Indexes)
+	return nil, nil
+}

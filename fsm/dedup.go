@@ -1,0 +1,79 @@
+package fsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+
+	"kontiki/errs"
+)
+
+// How long results are remembered. A command with a Request came with a client's key and is kept for a day; all others
+// only have to outlive the retries of the node that proposed them.
+const (
+	keepClientMillis = 24 * 60 * 60 * 1000
+	keepClientMost   = 1 << 18
+	keepNodeMost     = 1 << 16
+)
+
+type dedupKey [16]byte
+
+// remembered is the result of a command that was applied.
+type remembered struct {
+	Key     dedupKey    `cbor:"1,keyasint"`
+	Request []byte      `cbor:"2,keyasint,omitempty"`
+	Time    Time        `cbor:"3,keyasint"`
+	Index   uint64      `cbor:"4,keyasint"`
+	Err     *errs.Error `cbor:"5,keyasint,omitempty"`
+	Body    []byte      `cbor:"6,keyasint,omitempty"`
+}
+
+// memory remembers results by command ID, in two rings so that the nodes' many commands do not push out the clients'.
+type memory struct {
+	seen   map[dedupKey]uint64 // sequence number in its ring; the lowest bit says which
+	client ring[remembered]
+	node   ring[remembered]
+}
+
+func newMemory() memory { return memory{seen: map[dedupKey]uint64{}} }
+
+func keyOf(id string) dedupKey {
+	sum := sha256.Sum256([]byte(id))
+	return dedupKey(sum[:16])
+}
+
+// recall gives the result remembered for the command, if any. The same ID with another request is an error result.
+func (m *memory) recall(cmd Command) (Result, bool) {
+	at, ok := m.seen[keyOf(cmd.ID)]
+	if !ok {
+		return Result{}, false
+	}
+	r := m.node.at(at >> 1)
+	if at&1 == 1 {
+		r = m.client.at(at >> 1)
+	}
+	if r == nil {
+		return Result{}, false
+	}
+	if !bytes.Equal(r.Request, cmd.Request) {
+		return Result{Index: r.Index, Err: errs.New(errs.IdempotencyReuse, "this Idempotency-Key was used for another request").
+			WithHint("use a fresh key for every new request")}, true
+	}
+	return Result{Index: r.Index, Err: r.Err, Body: r.Body, Replayed: true}, true
+}
+
+func (m *memory) remember(r remembered) {
+	if len(r.Request) > 0 {
+		m.seen[r.Key] = m.client.append(r)<<1 | 1
+		return
+	}
+	m.seen[r.Key] = m.node.append(r) << 1
+}
+
+// forget drops what need not be remembered any longer at time now.
+func (m *memory) forget(now Time) {
+	gone := func(r *remembered) { delete(m.seen, r.Key) }
+	m.client.trim(func(newest *remembered, left int) bool {
+		return newest.Time < now-keepClientMillis || left >= keepClientMost
+	}, gone)
+	m.node.trim(func(_ *remembered, left int) bool { return left >= keepNodeMost }, gone)
+}
