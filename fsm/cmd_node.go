@@ -79,7 +79,8 @@ func applyNodeJoin(t *tx, _ Command, b NodeJoin) (any, error) {
 		}
 	}
 	n := b.Node
-	n.State, n.StateAt, n.JoinedAt, n.Indexes = NodeReady, t.now, t.now, Indexes{}
+	n.State, n.Reason = NodeAway, "it has joined and not been in contact yet"
+	n.StateAt, n.JoinedAt, n.Indexes = t.now, t.now, Indexes{}
 	put(t, tableNodes, &n, &n.Indexes)
 	used := *tok
 	used.UsedBy = n.ID
