@@ -26,6 +26,9 @@ type Command struct {
 	Request []byte `cbor:"6,keyasint,omitempty"`
 	// Optional lets a version that does not know Kind skip the command; otherwise such a node stops.
 	Optional bool `cbor:"7,keyasint,omitempty"`
+	// Term fences a leader's decision: when it is not 0 the command takes effect only in an entry of that Raft term, so
+	// what a deposed leader decided is refused whichever way it gets into the log.
+	Term uint64 `cbor:"8,keyasint,omitempty"`
 }
 
 // Result is what applying a command gave, the same on every node.

@@ -161,6 +161,9 @@ func (t *tx) one(b []byte) Result {
 	if r, ok := t.recall(cmd); ok {
 		return r
 	}
+	if cmd.Term != 0 && cmd.Term != t.term {
+		return Result{Index: t.index, Err: errs.New(errs.StaleReport, "decided by the leader of term %d, now it is term %d", cmd.Term, t.term)}
+	}
 	h, ok := handlers[cmd.Kind]
 	if !ok {
 		return t.unknown(cmd)
@@ -172,10 +175,12 @@ func (t *tx) one(b []byte) Result {
 	if body != nil {
 		r.Body = encode(body)
 	}
-	t.note(cmd, r)
+	if errs.CodeOf(err) != errs.TooMany { // the user is told to try the same again later
+		t.note(cmd, r)
+	}
 	if h.audited {
 		t.audits = append(t.audits, Audit{Index: t.index, At: cmd.Time, Actor: cmd.Actor, Action: cmd.Kind,
-			Object: object, Refused: string(errs.CodeOf(err))})
+			Object: clip(object), Refused: string(errs.CodeOf(err))})
 	}
 	return r
 }

@@ -170,3 +170,11 @@ func with(set []string, s string) []string {
 func without(set []string, s string) []string {
 	return slices.DeleteFunc(slices.Clone(set), func(x string) bool { return x == s })
 }
+
+// Majority is how many of n nodes must hold a blob before it counts as stored: more than half, and all of fewer than 3.
+func Majority(n int) int {
+	if n < 3 {
+		return n
+	}
+	return n/2 + 1
+}
