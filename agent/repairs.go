@@ -1,0 +1,184 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"kontiki/errs"
+	"kontiki/fault"
+	"kontiki/fsm"
+)
+
+// runRepair carries out one attempt of a repair and reports. A failed one is ordered again by its report; the attempts
+// are spaced by a back-off that doubles up to half a minute.
+func (a *Agent) runRepair(ctx context.Context, r *fsm.Repair) {
+	logger := a.cfg.Logger.With("repair", r.ID, "kind", r.Kind, "project", r.Project, "deployment", r.Deployment)
+	if r.Attempt > 1 {
+		if sleep(ctx, min(250*time.Millisecond<<min(r.Attempt-2, 10), 30*time.Second)) != nil {
+			return
+		}
+	}
+	report := fsm.RepairReport{ID: r.ID, Node: a.cfg.Node, Attempt: r.Attempt}
+	err := a.repair(ctx, r, &report)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		logger.Warn("a repair failed", "error", err)
+		report.Failed, report.Message = true, clip(err.Error(), 1000)
+	}
+	if err := a.propose(ctx, report); err != nil && !stale(err) {
+		logger.Error("a repair's report was refused", "error", err)
+	}
+}
+
+func (a *Agent) repair(ctx context.Context, r *fsm.Repair, report *fsm.RepairReport) error {
+	if err := fault.Point("agent.repair.before"); err != nil {
+		return err
+	}
+	var err error
+	switch r.Kind {
+	case fsm.RepairPlace:
+		err = a.place(ctx, r, report)
+	case fsm.RepairCleanup:
+		err = a.cleanup(ctx, r)
+	case fsm.RepairForget:
+		err = a.forget(ctx, r.Project)
+	case fsm.RepairFetchBlob:
+		err = a.cfg.Blobs.Ensure(ctx, r.Digest)
+		report.Digests = []string{r.Digest}
+	case fsm.RepairDropBlob:
+		err = a.dropBlob(ctx, r.Digest)
+	default:
+		err = errs.New(errs.UnknownCommand, "this version does not know the repair %q", r.Kind).WithHint("update this node's kontiki")
+	}
+	if err != nil {
+		return err
+	}
+	return fault.Point("agent.repair.after")
+}
+
+// place makes this node serve an active deployment: the same Ensures as a deployment's own phases.
+func (a *Agent) place(ctx context.Context, r *fsm.Repair, report *fsm.RepairReport) error {
+	d := a.cfg.Replica.State().Deployment(r.Deployment)
+	if d == nil || d.Status != fsm.StatusActive {
+		report.Message = "no longer active"
+		return nil
+	}
+	unlock, err := a.together(ctx, d.Project)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	inst, _, err := a.ensureCopied(ctx, d)
+	if err != nil {
+		return err
+	}
+	if err := a.ensureLinked(ctx, d); err != nil {
+		return err
+	}
+	report.Instance, report.Digests = inst, []string{d.Artifact.Content, d.Artifact.Manifest}
+	return nil
+}
+
+// cleanup removes what this node has of a deployment that does not serve; what serves is never removed. It waits for
+// work on the project to end, or a cancelled step could bring back what was removed.
+func (a *Agent) cleanup(ctx context.Context, r *fsm.Repair) error {
+	unlock, err := a.alone(ctx, r.Project)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s := a.cfg.Replica.State()
+	p := s.Project(r.Project)
+	if p != nil && p.Active == r.Deployment {
+		return errs.New(errs.Conflict, "deployment %s is active and stays", r.Deployment)
+	}
+	if err := a.cfg.Sites.Prune(ctx, r.Project, func(d string) bool { return d != r.Deployment }); err != nil {
+		return fmt.Errorf("remove the release: %w", err)
+	}
+	if p != nil && p.Active == "" && !working(s, r.Project) {
+		return a.cfg.Engine.RemoveServer(ctx, r.Project)
+	}
+	return nil
+}
+
+// working reports whether a deployment of the project is running.
+func working(s *fsm.State, project string) bool {
+	for d := range s.DeploymentsIn(fsm.StatusRunning) {
+		if d.Project == project {
+			return true
+		}
+	}
+	return false
+}
+
+// forget removes all this node has of a deleted project; what a new project of the same name has made since stays.
+func (a *Agent) forget(ctx context.Context, project string) error {
+	unlock, err := a.alone(ctx, project)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s := a.cfg.Replica.State()
+	if s.Project(project) == nil {
+		if err := a.cfg.Engine.RemoveServer(ctx, project); err != nil {
+			return fmt.Errorf("remove the server of project %s: %w", project, err)
+		}
+	}
+	if err := a.cfg.Sites.Prune(ctx, project, func(d string) bool { return s.Deployment(d) != nil }); err != nil {
+		return fmt.Errorf("remove the files of project %s: %w", project, err)
+	}
+	return nil
+}
+
+// dropBlob removes a blob unless something has come to need it since.
+func (a *Agent) dropBlob(ctx context.Context, digest string) error {
+	for _, status := range []fsm.Status{fsm.StatusQueued, fsm.StatusRunning, fsm.StatusActive} {
+		for d := range a.cfg.Replica.State().DeploymentsIn(status) {
+			if d.Source.Digest == digest || d.Artifact != nil && d.Artifact.Manifest == digest {
+				return errs.New(errs.Conflict, "deployment %s needs %s", d.ID, digest)
+			}
+		}
+	}
+	return a.cfg.Blobs.Drop(ctx, digest)
+}
+
+// runSwitch makes the project's current link name the active deployment, trying until it does or that is no longer the
+// active one here.
+func (a *Agent) runSwitch(ctx context.Context, project string) {
+	for try := 0; ; try++ {
+		s := a.cfg.Replica.State()
+		d := s.ActiveOf(s.Project(project))
+		if d == nil || !d.Serves(a.cfg.Node) {
+			return
+		}
+		err := a.switchTo(ctx, d)
+		if err == nil {
+			if now := a.cfg.Replica.State().Project(project); now == nil || now.Active == d.ID {
+				return
+			}
+			continue
+		}
+		a.cfg.Logger.Warn("current does not follow yet", "project", project, "deployment", d.ID, "error", err)
+		if sleep(ctx, min(100*time.Millisecond<<min(try, 8), 10*time.Second)) != nil {
+			return
+		}
+	}
+}
+
+func (a *Agent) switchTo(ctx context.Context, d *fsm.Deployment) error {
+	unlock, err := a.together(ctx, d.Project)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := fault.Point("agent.switch.before"); err != nil {
+		return err
+	}
+	if err := a.cfg.Sites.EnsureCurrent(ctx, d.Project, d.ID); err != nil {
+		return err
+	}
+	return fault.Point("agent.switch.after")
+}
