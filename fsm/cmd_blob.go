@@ -1,6 +1,10 @@
 package fsm
 
-import "kontiki/errs"
+import (
+	"slices"
+
+	"kontiki/errs"
+)
 
 // BlobHeld says that a node holds, or no longer holds, a blob.
 type BlobHeld struct {
@@ -19,8 +23,8 @@ func applyBlobHeld(t *tx, _ Command, b BlobHeld) (any, error) {
 	if t.state().Node(b.Node) == nil {
 		return nil, notFound("node", b.Node)
 	}
-	if b.Digest == "" || b.Size < 0 {
-		return nil, errs.New(errs.BadCommand, "a blob needs a digest and a size")
+	if !ValidDigest(b.Digest) || b.Size < 0 {
+		return nil, errs.New(errs.BadCommand, "a blob needs a digest and a size, not %q and %d", clip(b.Digest), b.Size)
 	}
 	if b.Gone {
 		t.lost(b.Digest, b.Node)
@@ -36,13 +40,16 @@ func (t *tx) holds(digest string, size int64, nodes ...string) {
 	if b := t.state().Blob(digest); b != nil {
 		c = *b
 	}
-	before := len(c.Nodes)
+	before, known := len(c.Nodes), c.Size
+	if known == 0 {
+		c.Size = size
+	}
 	for _, n := range nodes {
 		if t.state().Node(n) != nil {
 			c.Nodes = with(c.Nodes, n)
 		}
 	}
-	if len(c.Nodes) != before {
+	if len(c.Nodes) != before || len(c.Nodes) > 0 && c.Size != known {
 		put(t, tableBlobs, &c, &c.Indexes)
 	}
 }
@@ -50,7 +57,7 @@ func (t *tx) holds(digest string, size int64, nodes ...string) {
 // lost records that the node has the blob no more; a blob that nobody has is forgotten.
 func (t *tx) lost(digest, node string) {
 	b := t.state().Blob(digest)
-	if b == nil {
+	if b == nil || !slices.Contains(b.Nodes, node) {
 		return
 	}
 	c := *b

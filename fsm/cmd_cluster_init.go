@@ -19,8 +19,14 @@ func applyClusterInit(t *tx, _ Command, b ClusterInit) (any, error) {
 	if c := t.state().Cluster(); c != nil {
 		return nil, errs.New(errs.Exists, "the cluster %s is there already", c.ID)
 	}
-	if b.ID == "" || b.Node.ID == "" || len(b.Token.Hash) == 0 {
-		return nil, errs.New(errs.BadCommand, "a cluster needs an ID, a first node and a first token")
+	if b.ID == "" || len(b.Token.Hash) == 0 {
+		return nil, errs.New(errs.BadCommand, "a cluster needs an ID and a first token")
+	}
+	if err := CheckName("node", b.Node.ID); err != nil {
+		return nil, err
+	}
+	if err := b.Settings.Validate(); err != nil {
+		return nil, err
 	}
 	c := &Cluster{ID: b.ID, CreatedAt: t.now, Settings: b.Settings}
 	put(t, tableCluster, c, &c.Indexes)

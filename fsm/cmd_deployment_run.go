@@ -139,16 +139,16 @@ func applyDeploymentAssign(t *tx, _ Command, b DeploymentAssign) (any, error) {
 			s.State, s.FinishedAt, s.Message = StepAbandoned, t.now, b.Reason
 		}
 	}
+	attempt := 1
+	for _, s := range d.Steps {
+		if s.Phase == d.Phase {
+			attempt = max(attempt, s.Attempt+1)
+		}
+	}
 	for _, node := range now {
 		last := d.Step(d.Phase, node)
 		if last != nil && last.State != StepAbandoned {
 			continue
-		}
-		attempt := 1
-		for _, s := range d.Steps {
-			if s.Phase == d.Phase {
-				attempt = max(attempt, s.Attempt+1)
-			}
 		}
 		d.Attempt = attempt
 		d.Steps = append(d.Steps, Step{Phase: d.Phase, Node: node, Attempt: attempt, State: StepPending, StartedAt: t.now, Term: t.term})

@@ -142,11 +142,7 @@ func applyNodeRemove(t *tx, _ Command, b NodeRemove) (any, error) {
 func (t *tx) forgetNode(id string) {
 	s := t.state()
 	for _, b := range collect(s.Blobs()) {
-		if nodes := without(b.Nodes, id); len(nodes) != len(b.Nodes) {
-			c := *b
-			c.Nodes = nodes
-			put(t, tableBlobs, &c, &c.Indexes)
-		}
+		t.lost(b.Digest, id)
 	}
 	for _, d := range collect(s.Deployments("")) {
 		if !d.Serves(id) {

@@ -1,7 +1,9 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"kontiki/errs"
 )
@@ -41,7 +43,28 @@ func init() {
 // keepRepairs is how many finished repairs are kept for people to look at.
 const keepRepairs = 1000
 
+// check refuses an order that no node could carry out; what it names becomes paths on the node's disk.
+func (b RepairOrder) check() error {
+	ok := false
+	switch b.Repair {
+	case RepairPlace, RepairCleanup:
+		ok = CheckName("project", b.Project) == nil && ValidID(b.Deployment)
+	case RepairForget:
+		ok = CheckName("project", b.Project) == nil
+	case RepairFetchBlob, RepairDropBlob:
+		ok = ValidDigest(b.Digest)
+	}
+	if !ok {
+		return errs.New(errs.BadCommand, "repair %q of project %q, deployment %q, blob %q is no order", clip(string(b.Repair)),
+			clip(b.Project), clip(b.Deployment), clip(b.Digest))
+	}
+	return nil
+}
+
 func applyRepairOrder(t *tx, _ Command, b RepairOrder) (any, error) {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
 	if t.state().Node(b.Node) == nil {
 		return nil, notFound("node", b.Node)
 	}
@@ -75,6 +98,7 @@ func (t *tx) pruneRepairs() {
 			finished = append(finished, r)
 		}
 	}
+	slices.SortStableFunc(finished, func(a, b *Repair) int { return cmp.Compare(a.CreateIndex, b.CreateIndex) })
 	for i := 0; i < len(finished)-keepRepairs; i++ {
 		drop(t, tableRepairs, finished[i].ID, finished[i])
 	}
@@ -87,6 +111,11 @@ func applyRepairReport(t *tx, _ Command, b RepairReport) (any, error) {
 	}
 	if r.Node != b.Node || r.State != StepPending || r.Attempt != b.Attempt {
 		return nil, errs.New(errs.StaleReport, "repair %s is not open for node %q, attempt %d", b.ID, b.Node, b.Attempt)
+	}
+	for _, digest := range b.Digests {
+		if !ValidDigest(digest) {
+			return nil, errs.New(errs.BadCommand, "%q is not the digest of a blob", clip(digest))
+		}
 	}
 	c := *r
 	c.Message = b.Message
@@ -110,6 +139,7 @@ func (t *tx) repaired(r *Repair, b RepairReport) {
 	case RepairPlace:
 		if d := t.state().Deployment(r.Deployment); d != nil {
 			c := d.clone()
+			b.Instance.Node = r.Node // nobody speaks for another node
 			c.Instances = withInstance(c.Instances, b.Instance)
 			put(t, tableDeployments, c, &c.Indexes)
 		}

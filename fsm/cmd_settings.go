@@ -31,10 +31,18 @@ func (s Settings) Validate() error {
 	case s.Queue != "latest" && s.Queue != "all":
 		return bad("queue", `give "latest" or "all"`)
 	}
+	known := 0
 	for _, p := range Phases {
-		if m, ok := s.Deadlines[p]; ok && m < 1000 {
+		m, ok := s.Deadlines[p]
+		if ok && m < 1000 {
 			return bad("deadlines."+string(p), "give at least 1s")
 		}
+		if ok {
+			known++
+		}
+	}
+	if known < len(s.Deadlines) {
+		return bad("deadlines", "name phases only, such as building")
 	}
 	return nil
 }

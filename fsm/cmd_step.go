@@ -63,17 +63,53 @@ func (t *tx) pending(k StepKey) (*Deployment, *Step, error) {
 	return d, s, nil
 }
 
-func applyStepReport(t *tx, _ Command, b StepReport) (any, error) {
-	if err := CheckMetadata(b.Metadata); err != nil {
-		return nil, err
+// describe merges into the phase metadata, whose limits hold for the whole.
+func (d *Deployment) describe(changes map[string]string) error {
+	merged := merge(d.PhaseMetadata, changes)
+	if err := CheckMetadata(merged); err != nil {
+		return err
 	}
+	d.PhaseMetadata = merged
+	return nil
+}
+
+// check refuses a report that says what its reporter cannot know: artifacts come from the builder, instances from a
+// target, and both only with work that is done.
+func (b StepReport) check(d *Deployment) error {
+	for _, h := range b.Held {
+		if !ValidDigest(h.Digest) || h.Size < 0 {
+			return errs.New(errs.BadCommand, "a held blob needs a digest and a size, not %q and %d", clip(h.Digest), h.Size)
+		}
+	}
+	role := d.Source.Type.RoleIn(b.Phase)
+	switch {
+	case b.Failure != nil && (b.Artifact != nil || b.Instance != nil):
+		return errs.New(errs.BadCommand, "a failed step has nothing to show")
+	case b.Artifact != nil && role != RoleBuilder:
+		return errs.New(errs.BadCommand, "an artifact does not come from %s", b.Phase)
+	case b.Artifact != nil && (!ValidDigest(b.Artifact.Content) || !ValidDigest(b.Artifact.Manifest)):
+		return errs.New(errs.BadCommand, "an artifact needs the digests of its content and its manifest")
+	case b.Instance != nil && role != RoleTarget:
+		return errs.New(errs.BadCommand, "an instance does not come from %s", b.Phase)
+	case b.Instance != nil && b.Instance.Node != b.Node:
+		return errs.New(errs.BadCommand, "node %q reports an instance of node %q", b.Node, clip(b.Instance.Node))
+	}
+	return nil
+}
+
+func applyStepReport(t *tx, _ Command, b StepReport) (any, error) {
 	d, s, err := t.pending(b.StepKey)
 	if err != nil {
 		return nil, err
 	}
+	if err := b.check(d); err != nil {
+		return nil, err
+	}
+	if err := d.describe(b.Metadata); err != nil {
+		return nil, err
+	}
 	s.FinishedAt, s.Term, s.Message, s.Failure, s.State = t.now, t.term, b.Message, b.Failure, StepDone
 	d.PhaseUpdatedAt = t.now
-	d.PhaseMetadata = merge(d.PhaseMetadata, b.Metadata)
 	for _, h := range b.Held {
 		t.holds(h.Digest, h.Size, h.Nodes...)
 	}
@@ -98,16 +134,15 @@ func applyStepProgress(t *tx, _ Command, b StepProgress) (any, error) {
 	if b.Percent < 0 || b.Percent > 100 {
 		return nil, errs.New(errs.BadCommand, "progress of %d per cent", b.Percent)
 	}
-	if err := CheckMetadata(b.Metadata); err != nil {
-		return nil, err
-	}
 	d, _, err := t.pending(b.StepKey)
 	if err != nil {
 		return nil, err
 	}
+	if err := d.describe(b.Metadata); err != nil {
+		return nil, err
+	}
 	from, to := d.Phase.Progress(), Phases[d.Phase.Order()+1].Progress()
 	d.PhaseProgress = max(d.PhaseProgress, from+(to-from)*b.Percent/100)
-	d.PhaseMetadata = merge(d.PhaseMetadata, b.Metadata)
 	d.PhaseUpdatedAt = t.now
 	put(t, tableDeployments, d, &d.Indexes)
 	return nil, nil

@@ -1,6 +1,10 @@
 package fsm
 
-import "kontiki/errs"
+import (
+	"bytes"
+
+	"kontiki/errs"
+)
 
 // TokenCreate adds an API token.
 type TokenCreate struct {
@@ -42,7 +46,7 @@ func applyTokenCreate(t *tx, _ Command, b TokenCreate) (any, error) {
 		return nil, err
 	}
 	for other := range t.state().Tokens() {
-		if other.ID == tok.ID || other.Name == tok.Name && other.RevokedAt == 0 {
+		if other.ID == tok.ID || bytes.Equal(other.Hash, tok.Hash) || other.Name == tok.Name && other.RevokedAt == 0 {
 			return nil, errs.New(errs.Exists, "a token %q exists", tok.Name).WithField("name").WithHint("choose another name or revoke that one")
 		}
 	}

@@ -51,13 +51,17 @@ func CheckMetadata(m map[string]string) error {
 	if len(m) > 64 {
 		return errs.New(errs.Invalid, "metadata has %d pairs", len(m)).WithField("metadata").WithHint("keep it to 64")
 	}
-	for k, v := range m {
-		if k == "" || len(k) > 63 || len(v) > 1024 || !printable(k) || !printable(v) {
-			return errs.New(errs.Invalid, "metadata %q is not acceptable", clip(k)).WithField("metadata").
-				WithHint("keys have 1 to 63 bytes, values up to 1024, neither has control characters")
+	found, bad := false, ""
+	for k, v := range m { // the least of several bad ones is named: every node has to give the same answer
+		if (!found || k < bad) && (k == "" || len(k) > 63 || len(v) > 1024 || !printable(k) || !printable(v)) {
+			found, bad = true, k
 		}
 	}
-	return nil
+	if !found {
+		return nil
+	}
+	return errs.New(errs.Invalid, "metadata %q is not acceptable", clip(bad)).WithField("metadata").
+		WithHint("keys have 1 to 63 bytes, values up to 1024, neither has control characters")
 }
 
 // printable reports whether s is valid UTF-8 without control and direction-changing characters.

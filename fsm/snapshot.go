@@ -179,6 +179,9 @@ func (in *restorer) run() error {
 			if !bytes.Equal(b, in.sum.Sum(nil)) {
 				return errors.New("the checksum at its end does not fit")
 			}
+			if _, err := in.r.ReadByte(); !errors.Is(err, io.EOF) {
+				return errors.New("something follows its end")
+			}
 			return nil
 		}
 		in.sum.Write(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(b))))

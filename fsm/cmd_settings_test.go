@@ -1,0 +1,54 @@
+package fsm
+
+import (
+	"testing"
+
+	"kontiki/errs"
+)
+
+func TestSettingsPut(t *testing.T) {
+	m := three(t)
+	s := DefaultSettings()
+	s.BaseDomain, s.Queue = "apps.example.org", "all"
+	m.ok(SettingsPut{Settings: s})
+	if got := m.state().Settings(); got.BaseDomain != "apps.example.org" || got.Queue != "all" {
+		t.Errorf("settings are %+v", got)
+	}
+	if c := m.state().Cluster(); c.ModifyIndex != m.index || c.CreateIndex != 1 || c.ID != "cluster-1" {
+		t.Errorf("cluster is %+v", c)
+	}
+}
+
+func TestSettingsPutBeforeInit(t *testing.T) {
+	empty(t).refuse(errs.NotFound, SettingsPut{Settings: DefaultSettings()})
+}
+
+func TestSettingsRefusals(t *testing.T) {
+	m := three(t)
+	for name, c := range map[string]struct {
+		change func(*Settings)
+		field  string
+	}{
+		"base domain of one label": {func(s *Settings) { s.BaseDomain = "localhost" }, "base_domain"},
+		"base domain shouted":      {func(s *Settings) { s.BaseDomain = "Example.Org" }, "base_domain"},
+		"away too short":           {func(s *Settings) { s.NodeAway = 999 }, "node_lost"},
+		"lost before away":         {func(s *Settings) { s.NodeLost = s.NodeAway - 1 }, "node_lost"},
+		"stuck too short":          {func(s *Settings) { s.Stuck = 0 }, "stuck"},
+		"no attempts":              {func(s *Settings) { s.MaxAttempts = 0 }, "max_attempts"},
+		"endless attempts":         {func(s *Settings) { s.MaxAttempts = 101 }, "max_attempts"},
+		"no back-off":              {func(s *Settings) { s.RetryBackoff = 0 }, "max_attempts"},
+		"no builds":                {func(s *Settings) { s.Builds = 0 }, "builds"},
+		"nothing kept":             {func(s *Settings) { s.Keep = 0 }, "builds"},
+		"unknown queue":            {func(s *Settings) { s.Queue = "some" }, "queue"},
+		"short deadline":           {func(s *Settings) { s.Deadlines = map[Phase]Millis{PhaseBuilding: 10} }, "deadlines.building"},
+		"deadline of no phase":     {func(s *Settings) { s.Deadlines = map[Phase]Millis{"lunch": 5000} }, "deadlines"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := DefaultSettings()
+			c.change(&s)
+			if err := m.refuse(errs.Invalid, SettingsPut{Settings: s}); err.Field != c.field || err.Hint == "" {
+				t.Errorf("field %q, hint %q, want field %q and a hint", err.Field, err.Hint, c.field)
+			}
+		})
+	}
+}
