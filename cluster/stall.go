@@ -1,0 +1,76 @@
+package cluster
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// stallWatch notices a write to the log that does not end. Raft's main loop is then inside that write and cannot step
+// down, while its heartbeats go on and keep the others from electing a leader whose disk works. So for as long as the
+// write lasts, nothing is sent to followers; they elect, and when the write ends at last this node finds it has lost.
+type stallWatch struct {
+	after time.Duration
+	// ended is called after a write that stalled, in a goroutine of its own.
+	ended   func()
+	stalled atomic.Bool
+}
+
+// watch begins a write; the function it gives ends it.
+func (s *stallWatch) watch() (done func()) {
+	timer := time.AfterFunc(s.after, func() { s.stalled.Store(true) })
+	return func() {
+		if !timer.Stop() && s.stalled.Swap(false) {
+			go s.ended()
+		}
+	}
+}
+
+var errStalled = errors.New("the disk under the Raft log does not answer: not sending as leader")
+
+// transport is Raft's own, silent while the disk stalls.
+type transport struct {
+	*raft.NetworkTransport
+	stall *stallWatch
+}
+
+var _ raft.WithPreVote = (*transport)(nil)
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
+	if t.stall.stalled.Load() {
+		return errStalled
+	}
+	return t.NetworkTransport.AppendEntries(id, target, args, resp)
+}
+
+// latencies remembers how long the last writes took.
+type latencies struct {
+	mu   sync.Mutex
+	last [128]time.Duration
+	n    int
+}
+
+func (l *latencies) add(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last[l.n%len(l.last)] = d
+	l.n++
+}
+
+// quantiles gives the middle and the longest of the last writes.
+func (l *latencies) quantiles() (p50, longest time.Duration) {
+	l.mu.Lock()
+	seen := slices.Clone(l.last[:min(l.n, len(l.last))])
+	l.mu.Unlock()
+	if len(seen) == 0 {
+		return 0, 0
+	}
+	slices.Sort(seen)
+	return seen[len(seen)/2], seen[len(seen)-1]
+}
