@@ -82,6 +82,9 @@ func applyJoinTokenCreate(t *tx, _ Command, b JoinTokenCreate) (any, error) {
 	if len(b.ID) != 64 {
 		return nil, errs.New(errs.BadCommand, "a join token's ID is the hex SHA-256 of its secret")
 	}
+	if t.state().JoinToken(b.ID) != nil {
+		return nil, errs.New(errs.Exists, "the join token is there already").WithHint("make another one")
+	}
 	for _, old := range collect(all[JoinToken](t.state(), tableJoinTokens)) {
 		if old.ExpiresAt < t.now {
 			drop(t, tableJoinTokens, old.ID, old)

@@ -1,0 +1,129 @@
+package fsm
+
+import (
+	"testing"
+
+	"kontiki/errs"
+)
+
+func TestNodeJoin(t *testing.T) {
+	m := three(t)
+	m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
+	n := node("n4")
+	n.State, n.JoinedAt, n.CreateIndex = NodeLost, 1, 1
+	m.ok(NodeJoin{TokenID: secret("x"), Node: n})
+	got := m.state().Node("n4")
+	if got.State == NodeLost || got.CreateIndex != m.index || got.JoinedAt == 1 || got.ClusterAddr != "n4:7401" {
+		t.Errorf("node is %+v", got)
+	}
+	if tok := m.state().JoinToken(secret("x")); tok.UsedBy != "n4" {
+		t.Errorf("join token is %+v", tok)
+	}
+	if s := ids(m.state().Nodes(), func(n *Node) string { return n.ID }); s != "n1 n2 n3 n4" {
+		t.Errorf("nodes are %q", s)
+	}
+}
+
+func TestJoinTokenAdmitsOneNodeOnce(t *testing.T) {
+	m := three(t)
+	m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
+	m.ok(NodeJoin{TokenID: secret("x"), Node: node("n4")})
+	before := m.objects()
+	m.ok(NodeJoin{TokenID: secret("x"), Node: node("n4")}) // its first answer was lost
+	if m.objects() != before {
+		t.Error("asking again changed something")
+	}
+	m.refuse(errs.JoinToken, NodeJoin{TokenID: secret("x"), Node: node("n5")})
+	wiped := node("n4")
+	wiped.Incarnation = "other data"
+	m.refuse(errs.JoinToken, NodeJoin{TokenID: secret("x"), Node: wiped})
+}
+
+func TestNodeJoinRefusals(t *testing.T) {
+	m := three(t)
+	m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
+	m.ok(JoinTokenCreate{ID: secret("old"), ExpiresAt: m.lastTime() + 1})
+	same := node("n4")
+	same.ClusterAddr = "n2:7401"
+	m.refuse(errs.JoinToken, NodeJoin{TokenID: secret("unknown"), Node: node("n4")})
+	m.refuse(errs.JoinToken, NodeJoin{TokenID: secret("old"), Node: node("n4")})
+	m.refuse(errs.Invalid, NodeJoin{TokenID: secret("x"), Node: node("N 4")})
+	m.refuse(errs.IdentityMismatch, NodeJoin{TokenID: secret("x"), Node: node("n2")})
+	m.refuse(errs.Conflict, NodeJoin{TokenID: secret("x"), Node: same})
+	m.ok(NodeJoin{TokenID: secret("x"), Node: node("n4")})
+}
+
+// lastTime is the time of the last command.
+func (m *machine) lastTime() Time { return Time(1_000_000_000 + m.n*1000) }
+
+func TestNodeUpdate(t *testing.T) {
+	m := three(t)
+	m.ok(NodeUpdate{ID: "n2", APIAddr: "a", IngressAddr: "b", Engine: "docker", Version: "2", Incarnation: "data of n2"})
+	n := m.state().Node("n2")
+	if n.APIAddr != "a" || n.IngressAddr != "b" || n.Engine != "docker" || n.Version != "2" || n.ClusterAddr != "n2:7401" {
+		t.Errorf("node is %+v", n)
+	}
+	m.refuse(errs.IdentityMismatch, NodeUpdate{ID: "n2", Incarnation: "a copy"})
+	m.refuse(errs.NotFound, NodeUpdate{ID: "n9"})
+}
+
+func TestNodeStatus(t *testing.T) {
+	m := three(t)
+	for _, state := range []NodeState{NodeReady, NodeAway, NodeLost, NodeReady} {
+		m.ok(NodeStatus{ID: "n2", State: state, Reason: "because"})
+		if n := m.state().Node("n2"); n.State != state || n.Reason != "because" || n.StateAt != m.lastTime() {
+			t.Errorf("node is %+v", n)
+		}
+	}
+	m.refuse(errs.BadCommand, NodeStatus{ID: "n2", State: "gone"})
+	m.refuse(errs.NotFound, NodeStatus{ID: "n9", State: NodeReady})
+}
+
+func TestRemovedNodeIsNeverAcceptedAgain(t *testing.T) {
+	m := three(t)
+	m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
+	m.ok(NodeRemove{ID: "n3"})
+	if s := m.state(); s.Node("n3") != nil || !s.Removed("n3") || s.Removed("n2") {
+		t.Error("n3 is not just removed")
+	}
+	if err := m.refuse(errs.RemovedPeer, NodeJoin{TokenID: secret("x"), Node: node("n3")}); err.Hint == "" {
+		t.Error("no hint")
+	}
+	m.refuse(errs.RemovedPeer, NodeJoin{TokenID: secret("n3"), Node: node("n3")}) // nor with the token it came by
+	m.refuse(errs.NotFound, NodeRemove{ID: "n3"})
+	m.refuse(errs.NotFound, NodeUpdate{ID: "n3", Incarnation: "data of n3"})
+	m.refuse(errs.NotFound, NodeStatus{ID: "n3", State: NodeReady})
+	m.ok(NodeRemove{ID: "n2"})
+	m.refuse(errs.QuorumLoss, NodeRemove{ID: "n1"})
+}
+
+func TestNodeRemoveForgetsWhatTheNodeHeld(t *testing.T) {
+	m := three(t)
+	active := m.activate(1, "blog")
+	m.ok(BlobHeld{Digest: digest("only on n2"), Node: "n2"})
+	m.ok(RepairOrder{Repair: RepairFetchBlob, Node: "n2", Digest: digest("x"), Reason: "test"})
+	repair := first(t, m.state().PendingRepairs("n2"))
+	m.ok(NodeRemove{ID: "n2"})
+	s := m.state()
+	if d := s.Deployment(active); d.Serves("n2") || !d.Serves("n1") || d.Status != StatusActive {
+		t.Errorf("instances are %v", d.Instances)
+	}
+	if got := held(s.Blob(digest(active))); got != "n1" {
+		t.Errorf("the source is held by %s", got)
+	}
+	if s.Blob(digest("only on n2")) != nil {
+		t.Error("a blob that nobody holds is remembered")
+	}
+	if r := s.Repair(repair.ID); r.State != StepAbandoned || r.FinishedAt == 0 || count(s.PendingRepairs("n2")) != 0 {
+		t.Errorf("its repair is %+v", r)
+	}
+}
+
+func first[T any](t testing.TB, seq func(yield func(*T) bool)) *T {
+	t.Helper()
+	for o := range seq {
+		return o
+	}
+	t.Fatal("there is none")
+	return nil
+}
