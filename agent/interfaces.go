@@ -72,6 +72,4 @@ type Prober interface {
 type Logs interface {
 	// Create opens the log of one attempt of a phase for appending.
 	Create(deployment string, phase fsm.Phase, attempt int) (io.WriteCloser, error)
-	// Remove removes all logs of a deployment; absent is success.
-	Remove(deployment string) error
 }

@@ -28,6 +28,15 @@ func Plan(s *fsm.State, o Observation) []fsm.Body {
 	return p.out
 }
 
+// Targets gives the nodes a new deployment of the project would run on now, sorted.
+func Targets(s *fsm.State, project string, replicas fsm.Replicas) []string {
+	p := &planner{s: s}
+	for n := range s.Nodes() {
+		p.nodes = append(p.nodes, n)
+	}
+	return p.pickTargets(&fsm.Deployment{Project: project, Spec: fsm.Spec{Replicas: replicas}})
+}
+
 type planner struct {
 	s        *fsm.State
 	o        Observation

@@ -1,0 +1,179 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"kontiki/agent"
+	"kontiki/api"
+	"kontiki/cluster"
+	"kontiki/errs"
+	"kontiki/fsm"
+)
+
+var _ agent.Logs = (*stepLogs)(nil)
+
+// stepLogs keeps the logs of this node's steps: <dir>/<deployment>/<phase>-<attempt>.log, a line each of time, level and
+// text.
+type stepLogs struct {
+	dir  string
+	node string
+}
+
+// Create implements agent.Logs.
+func (l *stepLogs) Create(deployment string, phase fsm.Phase, attempt int) (io.WriteCloser, error) {
+	if !fsm.ValidID(deployment) {
+		return nil, errs.New(errs.Invalid, "%q is no deployment's ID", deployment)
+	}
+	dir := filepath.Join(l.dir, deployment)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make log directory: %w", err)
+	}
+	return os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s-%d.log", phase, attempt)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+}
+
+// read gives this node's lines about a deployment.
+func (l *stepLogs) read(deployment string) ([]api.LogLine, error) {
+	if !fsm.ValidID(deployment) {
+		return nil, errs.New(errs.Invalid, "%q is no deployment's ID", deployment).WithField("id")
+	}
+	dir := filepath.Join(l.dir, deployment)
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read logs: %w", err)
+	}
+	var lines []api.LogLine
+	for _, f := range files {
+		phase, attempt, ok := strings.Cut(strings.TrimSuffix(f.Name(), ".log"), "-")
+		n, err := strconv.Atoi(attempt)
+		if !ok || err != nil {
+			continue
+		}
+		lines, err = l.readFile(lines, filepath.Join(dir, f.Name()), api.LogLine{Node: l.node, Phase: fsm.Phase(phase), Attempt: n})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return lines, nil
+}
+
+func (l *stepLogs) readFile(lines []api.LogLine, path string, like api.LogLine) ([]api.LogLine, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		stamp, text, _ := strings.Cut(s.Text(), " ")
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		if err != nil {
+			continue // a line that a crash cut short
+		}
+		like.At, like.Line = fsm.Time(at.UnixMilli()), text
+		lines = append(lines, like)
+	}
+	return lines, nil
+}
+
+// serveLogs answers another node's question for this node's lines.
+func (n *Node) serveLogs(w http.ResponseWriter, r *http.Request) {
+	lines, err := n.logs.read(r.PathValue("deployment"))
+	if err != nil {
+		http.Error(w, err.Error(), errs.Status(errs.CodeOf(err)))
+		return
+	}
+	w.Header().Set("Content-Type", api.ContentTypeJSON)
+	_ = json.NewEncoder(w).Encode(lines) // the asker is gone when this fails
+}
+
+// Logs gives the lines of all nodes that took part in a deployment, oldest first. A node that does not answer leaves a
+// line that says so.
+func (n *Node) Logs(ctx context.Context, deployment string) ([]api.LogLine, error) {
+	d := n.fsm.State().Deployment(deployment)
+	if d == nil {
+		return nil, errs.New(errs.NotFound, "there is no deployment %q", deployment)
+	}
+	var mu sync.Mutex
+	var lines []api.LogLine
+	var wg sync.WaitGroup
+	for _, id := range participants(d) {
+		wg.Go(func() {
+			part, err := n.logsOf(ctx, id, deployment)
+			if err != nil {
+				part = []api.LogLine{{At: fsm.Now(), Node: id, Line: "error this node's log cannot be read: " + err.Error()}}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			lines = append(lines, part...)
+		})
+	}
+	wg.Wait()
+	slices.SortStableFunc(lines, func(a, b api.LogLine) int {
+		if a.At != b.At {
+			return int(a.At - b.At)
+		}
+		return strings.Compare(a.Node, b.Node)
+	})
+	return lines, nil
+}
+
+func participants(d *fsm.Deployment) []string {
+	var nodes []string
+	for _, s := range d.Steps {
+		if s.Node != "" && !slices.Contains(nodes, s.Node) {
+			nodes = append(nodes, s.Node)
+		}
+	}
+	return nodes
+}
+
+func (n *Node) logsOf(ctx context.Context, id, deployment string) ([]api.LogLine, error) {
+	if id == n.identity.NodeID {
+		return n.logs.read(deployment)
+	}
+	var lines []api.LogLine
+	return lines, n.askPeer(ctx, id, "/logs/"+deployment, &lines)
+}
+
+// askPeer gets a JSON answer from another node within two seconds.
+func (n *Node) askPeer(ctx context.Context, id, path string, out any) error {
+	peer := n.fsm.State().Node(id)
+	if peer == nil {
+		return errs.New(errs.NotFound, "node %q is no member any more", id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cluster.PeerURL(id, peer.ClusterAddr, path), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := n.port.Client().Do(req)
+	if err != nil {
+		return errs.New(errs.Unavailable, "node %q does not answer: %w", id, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // what there is of it
+		return errs.New(errs.Unavailable, "node %q answers %s: %s", id, resp.Status, strings.TrimSpace(string(text)))
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(out); err != nil {
+		return fmt.Errorf("read node %s's answer: %w", id, err)
+	}
+	return nil
+}

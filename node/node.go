@@ -1,0 +1,322 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kontiki/agent"
+	"kontiki/artifact"
+	"kontiki/cluster"
+	"kontiki/docker"
+	"kontiki/errs"
+	"kontiki/fsm"
+	"kontiki/httpapi"
+	"kontiki/ingress"
+	"kontiki/pki"
+	"kontiki/reconcile"
+	"kontiki/static"
+)
+
+// Node is one running node.
+type Node struct {
+	cfg      Config
+	identity Identity
+	bundle   *pki.Bundle
+	fsm      *fsm.FSM
+	port     *cluster.Port
+	cluster  *cluster.Cluster
+	blobs    *blobs
+	logs     *stepLogs
+	agent    *agent.Agent
+	servers  []server
+	engine   string
+	stopping atomic.Bool
+
+	closers []func() // in the order of opening
+}
+
+// server is an HTTP server with the listener it serves.
+type server struct {
+	name     string
+	http     *http.Server
+	listener net.Listener
+}
+
+// Open brings the node up to the point where Run can start: it checks the data directory, opens the stores and binds
+// every listener.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	identity, err := LoadIdentity(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	cfg = cfg.from(identity)
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	cfg.Logger = cfg.Logger.With("node", identity.NodeID)
+	n := &Node{cfg: cfg, identity: identity, fsm: fsm.New(), logs: &stepLogs{dir: cfg.path("logs"), node: identity.NodeID}}
+	if err := n.open(ctx); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) error {
+	if err := n.openCluster(); err != nil {
+		return err
+	}
+	store, err := artifact.Open(n.cfg.path("blobs"))
+	if err != nil {
+		return fmt.Errorf("open the blobs: %w", err)
+	}
+	n.blobs = &blobs{self: n.ID(), store: store, state: n.fsm.State, voters: n.voters, client: n.port.Client(), logger: n.cfg.Logger}
+	syncer, err := artifact.NewSyncer(n.cfg.DataDir)
+	if err != nil {
+		return fmt.Errorf("open the data directory for syncing: %w", err)
+	}
+	n.onClose(func() { n.warn("close the syncer", syncer.Close()) })
+	local, err := static.Open(n.cfg.DataDir, syncer)
+	if err != nil {
+		return fmt.Errorf("open the releases: %w", err)
+	}
+	n.onClose(local.Close)
+	engine, err := n.openEngine(ctx, local)
+	if err != nil {
+		return err
+	}
+	return n.listen(engine, sites{local})
+}
+
+func (n *Node) openCluster() error {
+	bundle, err := pki.Load(n.cfg.path("tls"))
+	if err != nil {
+		return fmt.Errorf("load the node's keys: %w", err)
+	}
+	if bundle.ID() != n.identity.NodeID || bundle.ClusterID() != n.identity.ClusterID {
+		return errs.New(errs.IdentityMismatch, "the keys in %s are those of node %q of cluster %s, the data those of node %q", n.cfg.path("tls"),
+			bundle.ID(), bundle.ClusterID(), n.identity.NodeID).WithHint("put back the directory as it was, or join again under a new ID")
+	}
+	n.bundle = bundle
+	n.port, err = cluster.NewPort(cluster.PortConfig{Bind: n.cfg.ClusterAddr, Advertise: n.cfg.advertised(n.cfg.ClusterAddr), Bundle: bundle,
+		Authorize: n.authorize, Logger: n.cfg.Logger})
+	if err != nil {
+		return err
+	}
+	n.onClose(func() { n.warn("close the cluster port", n.port.Close()) })
+	n.cluster, err = cluster.Open(cluster.Config{NodeID: n.ID(), ClusterID: n.identity.ClusterID, Dir: n.cfg.path("raft"),
+		Expect: n.identity.Started, Machine: n.fsm, Network: n.port, Logger: n.cfg.Logger})
+	return err
+}
+
+// served is an engine the ingress can serve from.
+type served interface {
+	agent.Engine
+	ingress.Local
+}
+
+// openEngine chooses what runs the sites' servers.
+func (n *Node) openEngine(ctx context.Context, local *static.Sites) (served, error) {
+	choice := n.cfg.Engine
+	if choice == EngineAuto {
+		choice = EngineEmbedded
+		if err := docker.Available(ctx, n.cfg.DockerHost); err == nil {
+			choice = EngineDocker
+		}
+	}
+	n.engine = choice
+	if choice == EngineEmbedded {
+		return embedded{local.Server()}, nil
+	}
+	e, err := docker.Open(ctx, docker.Config{Host: n.cfg.DockerHost, ClusterID: n.identity.ClusterID, NodeID: n.ID(),
+		DataDir: n.cfg.DataDir, Logger: n.cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("open the Docker engine: %w", err)
+	}
+	n.onClose(func() { n.warn("close the Docker engine", e.Close()) })
+	return e, nil
+}
+
+// listen binds the listeners for users and puts the handlers and the agent together.
+func (n *Node) listen(engine served, local sites) error {
+	in := ingress.New(ingress.Config{NodeID: n.ID(), State: n.fsm, Local: engine, Peers: peers{n}, Logger: n.cfg.Logger})
+	ingressListener, err := bind("ingress_addr", n.cfg.IngressAddr)
+	if err != nil {
+		return err
+	}
+	n.serve("ingress", ingressListener, in.Handler())
+	apiListener, err := bind("api_addr", n.cfg.APIAddr)
+	if err != nil {
+		return err
+	}
+	n.serve("api", sniff(apiListener, n.bundle.APITLS()), httpapi.New(httpapi.Deps{Replica: replica{n.fsm, n}, Uploads: n, Members: n,
+		Logs: n, Node: n, Place: reconcile.Targets, MaxUpload: n.cfg.MaxUpload, Logger: n.cfg.Logger,
+		JoinToken: func(secret string) string { return pki.FormatJoinToken(n.bundle.CA.Fingerprint(), secret) }}))
+	n.serve("cluster", n.port.HTTP(), n.peerHandler(in))
+	n.agent = agent.New(agent.Config{Node: n.ID(), Replica: n.fsm, Proposer: n.cluster, Blobs: n.blobs, Sites: local, Engine: engine,
+		Prober: in.Prober(ingressListener.Addr().String()), Logs: n.logs, Logger: n.cfg.Logger})
+	return nil
+}
+
+func bind(field, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "listen on %s: %w", addr, err).WithField(field).WithHint("another process may use the port: choose another one")
+	}
+	return l, nil
+}
+
+// serve remembers a server for Run. Headers and idle connections have limits; bodies do not, for uploads and streams
+// take their time.
+func (n *Node) serve(name string, l net.Listener, h http.Handler) {
+	n.onClose(func() { _ = l.Close() }) // a server that ran has closed it already
+	n.servers = append(n.servers, server{name: name, listener: l, http: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet(n.cfg.Logger)}})
+}
+
+// peerHandler is what other nodes may ask of this one, over mTLS.
+func (n *Node) peerHandler(in *ingress.Ingress) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/cluster/", n.cluster.Handler())
+	mux.Handle("/blobs/", artifact.Handler(n.blobs.store))
+	mux.HandleFunc("GET /logs/{deployment}", n.serveLogs)
+	mux.HandleFunc("GET /hash/{index}", n.serveHash)
+	relay := in.RelayHandler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ingress.IsRelayed(r) {
+			relay.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// Addrs gives the addresses that are listened on.
+func (n *Node) Addrs() (clusterAddr, apiAddr, ingressAddr string) {
+	addr := map[string]string{}
+	for _, s := range n.servers {
+		addr[s.name] = s.listener.Addr().String()
+	}
+	return n.port.Addr(), addr["api"], addr["ingress"]
+}
+
+func (n *Node) onClose(f func()) { n.closers = append(n.closers, f) }
+
+func (n *Node) warn(what string, err error) {
+	if err != nil {
+		n.cfg.Logger.Warn("stopping is not clean", "action", what, "error", err)
+	}
+}
+
+// close takes down what was opened, last first.
+func (n *Node) close() {
+	if n.cluster != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		n.warn("close the cluster", n.cluster.Close(ctx))
+	}
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		n.closers[i]()
+	}
+}
+
+// Run works until ctx ends or something fatal happens: a failing disk under the log, a log this version cannot follow,
+// or this node's removal. It returns nil only for the end of ctx.
+func (n *Node) Run(ctx context.Context) error {
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, s := range n.servers {
+		wg.Go(func() {
+			if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("serve %s: %w", s.name, err))
+			}
+		})
+	}
+	wg.Go(func() {
+		if err := n.cluster.Run(run, n.lead); err != nil && run.Err() == nil {
+			cancel(fmt.Errorf("cluster: %w", err))
+		}
+	})
+	wg.Go(func() { n.agent.Run(run) })
+	wg.Go(func() { n.introduce(run, cancel) })
+	wg.Go(func() { n.watch(run, cancel) })
+	n.cfg.Logger.Info("node is running", "version", Version, "engine", n.engine)
+
+	<-run.Done()
+	n.stop()
+	wg.Wait()
+	n.close()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(run)
+}
+
+// stop gives up leadership first, so that the others go on at once, then lets requests under way end.
+func (n *Node) stop() {
+	n.stopping.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if n.cluster.IsLeader() && len(n.cluster.Members()) > 1 {
+		n.warn("hand over leadership", n.cluster.TransferLeadership(ctx))
+	}
+	var wg sync.WaitGroup
+	for _, s := range n.servers {
+		wg.Go(func() {
+			drain, cancel := context.WithTimeout(ctx, 3*time.Second)
+			defer cancel()
+			if err := s.http.Shutdown(drain); err != nil {
+				n.warn("close connections of "+s.name, s.http.Close())
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// lead is the leader's role: membership and judgement, for as long as this node leads in this term.
+func (n *Node) lead(ctx context.Context, term uint64) {
+	n.cfg.Logger.Info("leading", "term", term)
+	var wg sync.WaitGroup
+	wg.Go(func() { n.cluster.ManageMembers(ctx, n.desired, n.fsm.Changed) })
+	wg.Go(func() {
+		reconcile.NewLoop(reconcile.Config{Node: n.ID(), Term: term, Replica: n.fsm, Proposer: n.cluster, Silence: n.silence,
+			Logger: n.cfg.Logger.With("term", term)}).Run(ctx)
+	})
+	wg.Wait()
+	n.cfg.Logger.Info("no longer leading", "term", term)
+}
+
+func (n *Node) desired() []cluster.DesiredMember {
+	var out []cluster.DesiredMember
+	for node := range n.fsm.State().Nodes() {
+		out = append(out, cluster.DesiredMember{ID: node.ID, Addr: node.ClusterAddr})
+	}
+	return out
+}
+
+// silence says for how long each member of the Raft group has been without contact, as this leader has seen it.
+func (n *Node) silence() map[string]time.Duration {
+	health := n.cluster.PeerHealth()
+	out := map[string]time.Duration{}
+	for _, m := range n.cluster.Members() {
+		out[m.ID] = health[m.ID]
+	}
+	return out
+}
+
+func (n *Node) voters() int {
+	count := 0
+	for _, m := range n.cluster.Members() {
+		if m.Voter {
+			count++
+		}
+	}
+	return count
+}

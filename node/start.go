@@ -1,0 +1,97 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"log"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"kontiki/cluster"
+	"kontiki/fsm"
+)
+
+// from completes a configuration with what the identity says.
+func (c Config) from(id Identity) Config {
+	c.Advertise = cmp.Or(c.Advertise, id.Advertise)
+	c.ClusterAddr = cmp.Or(c.ClusterAddr, id.ClusterAddr)
+	c.APIAddr = cmp.Or(c.APIAddr, id.APIAddr)
+	c.IngressAddr = cmp.Or(c.IngressAddr, id.IngressAddr)
+	return c.withDefaults()
+}
+
+// introduce records that the node has state, and tells the cluster how it runs now. A refusal is fatal: it means that
+// this node is not, or no longer, who it says.
+func (n *Node) introduce(ctx context.Context, fatal context.CancelCauseFunc) {
+	body := fsm.NodeUpdate{ID: n.ID(), APIAddr: n.cfg.advertised(n.cfg.APIAddr), IngressAddr: n.cfg.advertised(n.cfg.IngressAddr),
+		Engine: n.engine, Version: Version, Incarnation: n.identity.Incarnation}
+	cmd := fsm.NewCommand(body, fsm.NodeActor(n.ID()))
+	for ctx.Err() == nil {
+		r, err := n.cluster.Propose(ctx, cmd)
+		if err == nil {
+			if r.Err != nil {
+				fatal(r.Err)
+				return
+			}
+			n.rememberStart(fatal)
+			return
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (n *Node) rememberStart(fatal context.CancelCauseFunc) {
+	if n.identity.Started {
+		return
+	}
+	id := n.identity
+	id.Started = true
+	if err := id.save(n.cfg.DataDir); err != nil {
+		fatal(err)
+	}
+}
+
+// watch ends the node when its log fails, when the log has commands this version does not know, or when the node is
+// removed.
+func (n *Node) watch(ctx context.Context, fatal context.CancelCauseFunc) {
+	for {
+		changed := n.fsm.Changed()
+		if err := n.fsm.Halted(); err != nil {
+			fatal(err)
+			return
+		}
+		if err := n.authorize(n.ID()); err != nil {
+			fatal(err)
+			return
+		}
+		select {
+		case err := <-n.cluster.Failed():
+			fatal(err)
+			return
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// peers reaches the other nodes for the ingress.
+type peers struct{ n *Node }
+
+// Peer implements ingress.Peers.
+func (p peers) Peer(id string) (string, http.RoundTripper, bool) {
+	node := p.n.fsm.State().Node(id)
+	if node == nil {
+		return "", nil, false
+	}
+	return cluster.PeerURL(id, node.ClusterAddr, ""), p.n.port.Client().Transport, true
+}
+
+// quiet sends what net/http has to say, mostly of clients that went away, to the debug log.
+func quiet(l *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(l.Handler(), slog.LevelDebug)
+}
