@@ -57,7 +57,7 @@ func (n *Node) admitted(ctx context.Context, r api.JoinRequest, index uint64) (a
 	if err != nil {
 		return api.JoinAnswer{}, errs.New(errs.Invalid, "issue a certificate for node %q: %w", r.Node.ID, err).WithField("csr")
 	}
-	answer := api.JoinAnswer{ClusterID: n.identity.ClusterID, Certificate: cert, CACert: n.bundle.CA.CertPEM, CAKey: n.bundle.CA.KeyPEM}
+	answer := api.JoinAnswer{ClusterID: n.identity.ClusterID, Certificate: cert, CACert: n.bundle.CA.Cert, CAKey: n.bundle.CA.Key}
 	for peer := range n.fsm.State().Nodes() {
 		answer.Nodes = append(answer.Nodes, *peer)
 	}

@@ -145,7 +145,7 @@ func (n *Node) openEngine(ctx context.Context, local *static.Sites) (served, err
 
 // listen binds the listeners for users and puts the handlers and the agent together.
 func (n *Node) listen(engine served, local sites) error {
-	in := ingress.New(ingress.Config{NodeID: n.ID(), State: n.fsm, Local: engine, Peers: peers{n}, Logger: n.cfg.Logger})
+	in := ingress.New(ingress.Config{NodeID: n.ID(), States: n.fsm, Local: engine, Peers: peers{n}, Logger: n.cfg.Logger})
 	ingressListener, err := bind("ingress_addr", n.cfg.IngressAddr)
 	if err != nil {
 		return err

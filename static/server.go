@@ -29,7 +29,7 @@ const (
 )
 
 // Server serves releases from the directory that holds the projects' directories. Each answer is made of one release
-// alone. An answer without ReleaseHeader comes from no site: 503 when the release is not here, so that another node
+// alone. An answer of ServeProject without ReleaseHeader comes from no site: 503 when the release is not here, so that another node
 // can be asked.
 type Server struct {
 	dir   string
@@ -45,39 +45,46 @@ func (s *Server) Close() { s.roots.forget(s.dir) }
 // forget frees a directory that was replaced or removed, and those below it.
 func (s *Server) forget(path string) { s.roots.forget(path) }
 
-// ServeRelease answers from the given release.
-func (s *Server) ServeRelease(w http.ResponseWriter, r *http.Request, project, deployment string) {
-	s.try(w, project, func() error { return s.serve(w, r, project, deployment) })
+// ServeRelease answers from the given release. An error means that the release is not here, or cannot be opened, and
+// that nothing was written: another node can be asked.
+func (s *Server) ServeRelease(w http.ResponseWriter, r *http.Request, project, deployment string) error {
+	err := s.serve(w, r, project, deployment)
+	for i := 1; i < lookups && errors.Is(err, fs.ErrNotExist); i++ {
+		err = s.serve(w, r, project, deployment) // it may have been replaced under the request
+	}
+	if err != nil {
+		w.Header().Del(ReleaseHeader)
+	}
+	return err
 }
 
 // ServeProject answers from the project's current release. With trustHeader a request may ask for another one in
 // ReleaseHeader; set it only where requests come from nodes alone.
 func (s *Server) ServeProject(w http.ResponseWriter, r *http.Request, project string, trustHeader bool) {
 	if pinned := r.Header.Get(ReleaseHeader); trustHeader && pinned != "" {
-		s.ServeRelease(w, r, project, pinned)
+		if err := s.ServeRelease(w, r, project, pinned); err != nil {
+			unavailable(w, project, err)
+		}
 		return
 	}
-	s.try(w, project, func() error {
-		if !validProject(project) {
-			return fs.ErrNotExist
-		}
-		current, err := readCurrent(s.dir, project)
-		if err != nil {
-			return err
-		}
-		return s.serve(w, r, project, current)
-	})
-}
-
-// try serves again when the release was replaced or removed under the request, and says so when there is none.
-func (s *Server) try(w http.ResponseWriter, project string, serve func() error) {
-	err := serve()
+	err := s.serveCurrent(w, r, project)
 	for i := 1; i < lookups && errors.Is(err, fs.ErrNotExist); i++ {
-		err = serve()
+		err = s.serveCurrent(w, r, project) // current may have moved on, and its release been removed
 	}
 	if err != nil {
 		unavailable(w, project, err)
 	}
+}
+
+func (s *Server) serveCurrent(w http.ResponseWriter, r *http.Request, project string) error {
+	if !validProject(project) {
+		return fs.ErrNotExist
+	}
+	current, err := readCurrent(s.dir, project)
+	if err != nil {
+		return err
+	}
+	return s.serve(w, r, project, current)
 }
 
 // serve answers, or returns an error when the release cannot be opened or vanished and nothing was written.

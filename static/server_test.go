@@ -27,7 +27,9 @@ func get(s *Server, method, target, deployment string, headers ...string) *httpt
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	s.ServeRelease(w, r, "p", deployment)
+	if err := s.ServeRelease(w, r, "p", deployment); err != nil {
+		unavailable(w, "p", err)
+	}
 	return w
 }
 
@@ -325,7 +327,7 @@ func BenchmarkServe(b *testing.B) {
 	plain := http.FileServer(http.Dir(filepath.Join(sites.static, "p", "current")))
 	for name, h := range map[string]http.Handler{
 		"project": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { sites.Server().ServeProject(w, r, "p", true) }),
-		"release": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { sites.Server().ServeRelease(w, r, "p", "D") }),
+		"release": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = sites.Server().ServeRelease(w, r, "p", "D") }),
 		"stdlib":  plain,
 	} {
 		b.Run(name, func(b *testing.B) {
