@@ -99,6 +99,9 @@ func (f *FSM) publish(index uint64) {
 func (f *FSM) applyLocked(index, term uint64, entry []byte) []Result {
 	encoded, err := DecodeEntry(entry)
 	if err != nil {
+		if errs.CodeOf(err) == errs.UnknownCommand && f.halted == nil {
+			f.halted = err // of a format that nodes of a later version do apply
+		}
 		return []Result{{Index: index, Err: errs.From(err)}}
 	}
 	poison := map[int]error{}

@@ -175,6 +175,9 @@ func (in *restorer) run() error {
 		if err != nil {
 			return err
 		}
+		if first != (kind == recordHead) {
+			return errors.New("the head record is missing or repeated")
+		}
 		if kind == recordEnd {
 			if !bytes.Equal(b, in.sum.Sum(nil)) {
 				return errors.New("the checksum at its end does not fit")
@@ -186,9 +189,6 @@ func (in *restorer) run() error {
 		}
 		in.sum.Write(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(b))))
 		in.sum.Write(b)
-		if first != (kind == recordHead) {
-			return errors.New("the head record is missing or repeated")
-		}
 		if err := in.record(kind, b); err != nil {
 			return err
 		}

@@ -127,7 +127,12 @@ func (s *State) Nodes() func(yield func(*Node) bool) { return all[Node](s, table
 func (s *State) Removed(id string) bool { return get[RemovedNode](s, tableRemoved, byID, id) != nil }
 
 // TokenByHash finds an API token by the SHA-256 of its secret; nil when there is none.
-func (s *State) TokenByHash(hash []byte) *Token { return get[Token](s, tableTokens, byHash, hash) }
+func (s *State) TokenByHash(hash []byte) *Token {
+	if len(hash) == 0 {
+		return nil // memdb takes no key for any key
+	}
+	return get[Token](s, tableTokens, byHash, hash)
+}
 
 // Tokens visits the API tokens by ID.
 func (s *State) Tokens() func(yield func(*Token) bool) { return all[Token](s, tableTokens) }
