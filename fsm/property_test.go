@@ -25,9 +25,18 @@ var (
 	someProjects = rapid.SampledFrom([]string{"blog", "shop", "wiki"})
 	somePhases   = rapid.SampledFrom(Phases)
 	someDigests  = rapid.SampledFrom([]string{digest("a"), digest("b"), "nonsense"})
-	someTargets  = rapid.SliceOfN(someNodes, 1, 3)
+	someTargets  = rapid.SliceOfN(someNodes, 1, 2)
 	someMetadata = rapid.SampledFrom([]map[string]string{nil, {"a": "1"}, {"a": "", "b": "2"}, {"": "x", "\x00": "y"}})
 )
+
+// busy gives a machine with two active deployments and one on its way.
+func busy(t *testing.T) *machine {
+	m := three(t)
+	m.activate(1, "blog")
+	m.activate(2, "shop")
+	m.until(m.start(3, "blog"), PhaseHealthCheck)
+	return m
+}
 
 // command gives the next command: a new one, one sent before, or one sent before with another request.
 func (w *world) command() Command {
@@ -48,16 +57,16 @@ func (w *world) command() Command {
 }
 
 func (w *world) body() Body {
-	switch rapid.IntRange(0, 9).Draw(w.T, "group") {
+	switch rapid.IntRange(0, 12).Draw(w.T, "group") {
 	case 0, 1:
 		return w.creation()
-	case 2, 3, 4, 5:
+	case 2, 3, 4, 5, 6, 7, 8:
 		return w.progress()
-	case 6:
+	case 9:
 		return w.judgement()
-	case 7:
+	case 10:
 		return w.ofNodes()
-	case 8:
+	case 11:
 		return w.ofProjects()
 	}
 	return w.repair()
@@ -92,7 +101,7 @@ func (w *world) progress() Body {
 	}
 	x := rapid.SampledFrom(open).Draw(w.T, "step")
 	key := StepKey{Deployment: d.ID, Phase: x.Phase, Node: x.Node, Attempt: x.Attempt}
-	switch how := rapid.IntRange(0, 9).Draw(w.T, "report"); {
+	switch how := rapid.IntRange(0, 19).Draw(w.T, "report"); {
 	case how == 0:
 		return StepReport{StepKey: key, Failure: &Failure{Code: errs.Unhealthy, Message: "no"}}
 	case how == 1:
@@ -178,9 +187,9 @@ func pick[T any](w *world, label string, seq func(yield func(*T) bool)) *T {
 // third that gets the same commands one by one come to the same objects.
 func TestAnyCommandsKeepTheInvariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		a, b := three(t), three(t)
-		w := &world{T: rt, f: a.f, serial: serial{1000}}
-		entries := rapid.IntRange(1, 60).Draw(rt, "entries")
+		a, b := busy(t), busy(t)
+		w := &world{T: rt, f: a.f, serial: serial{1000}, created: 3}
+		entries := rapid.SampledFrom([]int{5, 30, 80, 150}).Draw(rt, "entries")
 		restoreAt := rapid.IntRange(0, entries).Draw(rt, "restore at")
 		for i := range entries {
 			var group []Command
@@ -215,8 +224,8 @@ func TestAnyCommandsKeepTheInvariants(t *testing.T) {
 // Grouping changes what index a command gets and nothing else: the same results in the same order.
 func TestGroupedAndUngroupedEntriesAgree(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		one, many := three(t), three(t)
-		w := &world{T: rt, f: one.f, serial: serial{1000}}
+		one, many := busy(t), busy(t)
+		w := &world{T: rt, f: one.f, serial: serial{1000}, created: 3}
 		var group []Command
 		var codes []errs.Code
 		for range rapid.IntRange(1, 40).Draw(rt, "commands") {
