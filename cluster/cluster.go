@@ -141,8 +141,15 @@ func (c *Cluster) Stats() Stats {
 	return s
 }
 
-// Snapshot writes the state out and compacts the log now, instead of when Snapshots says. Nothing new is no error.
+// Snapshot writes the state out and compacts the log now, instead of when Config.Snapshots says. Nothing new is no
+// error. On a follower it fails as long as the last thing it has applied is a change of the configuration; the leader
+// passes a barrier first.
 func (c *Cluster) Snapshot(ctx context.Context) error {
+	if c.IsLeader() {
+		if err := c.await(ctx, c.raft.Barrier(c.cfg.Timing.Try)); err != nil {
+			return wrap("pass the barrier", err)
+		}
+	}
 	err := c.await(ctx, c.raft.Snapshot())
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil

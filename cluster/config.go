@@ -91,6 +91,16 @@ func (t Timing) withDefaults() Timing {
 	}
 }
 
+// check refuses what Raft would refuse, before anything is opened.
+func (t Timing) check() error {
+	if t.Lease < 5*time.Millisecond || t.Lease > t.Heartbeat || t.Heartbeat > t.Election || t.Commit < time.Millisecond {
+		return errs.New(errs.Invalid, "the Raft timing does not fit together: lease %s, heartbeat %s, election %s, commit %s",
+			t.Lease, t.Heartbeat, t.Election, t.Commit).WithField("timing").
+			WithHint("5ms <= lease <= heartbeat <= election, and commit at least 1ms")
+	}
+	return nil
+}
+
 func (s Snapshots) withDefaults() Snapshots {
 	return Snapshots{
 		Threshold: cmp.Or(s.Threshold, 4096),
@@ -110,6 +120,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errs.New(errs.Internal, "cluster.Config lacks its Machine or its Network")
 	}
 	c.Timing, c.Snapshots = c.Timing.withDefaults(), c.Snapshots.withDefaults()
+	if err := c.Timing.check(); err != nil {
+		return c, err
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

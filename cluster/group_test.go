@@ -35,7 +35,7 @@ type node struct {
 	machine *record
 	server  *http.Server
 	served  chan struct{}
-	store   *MemoryStore
+	disk    *MemoryStore
 	addr    string
 }
 
@@ -76,15 +76,15 @@ func (g *group) open(id string) *node {
 
 func (g *group) tryOpen(id string, expect bool) (*node, error) {
 	g.t.Helper()
-	n := &node{id: id, machine: newRecord(), store: NewMemoryStore(), addr: "127.0.0.1:0"}
+	n := &node{id: id, machine: newRecord(), disk: NewMemoryStore(), addr: "127.0.0.1:0"}
 	if old := g.nodes[id]; old != nil {
-		n.store, n.addr = old.store, old.addr
+		n.disk, n.addr = old.disk, old.addr
 	}
 	n.net = g.network(n)
 	n.addr = n.net.Addr()
 	cfg := Config{NodeID: id, ClusterID: "c1", Machine: n.machine, Network: n.net, Expect: expect}
 	if g.memory != nil {
-		cfg.Memory = n.store
+		cfg.Memory = n.disk
 	} else {
 		cfg.Dir = filepath.Join(g.dir, id)
 	}

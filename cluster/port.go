@@ -1,12 +1,15 @@
 package cluster
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -162,10 +165,17 @@ func (p *Port) explain(conn net.Conn, refusal error) {
 	if err == nil {
 		err = conn.SetDeadline(time.Now().Add(handshakeTime))
 	}
+	var r *http.Request
+	if err == nil { // an answer before the question would be thrown away
+		r, err = http.ReadRequest(bufio.NewReader(conn))
+	}
 	if err == nil {
-		status := errs.Status(e.Code)
-		_, err = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-			status, http.StatusText(status), len(body), body)
+		resp := http.Response{
+			StatusCode: errs.Status(e.Code), ProtoMajor: 1, ProtoMinor: 1, Request: r, Close: true,
+			Header:        http.Header{"Content-Type": {"application/json"}},
+			ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
+		}
+		err = resp.Write(conn)
 	}
 	if err != nil {
 		p.cfg.Logger.Debug("explain a refusal", "err", err)
