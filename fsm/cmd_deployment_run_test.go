@@ -92,8 +92,9 @@ func TestTargetsAreReplaced(t *testing.T) {
 	}
 	m.ok(m.report(id, "n3"))
 	m.ok(m.report(id, "n4"))
-	if d := m.deployment(id); d.Status != StatusActive {
-		t.Errorf("deployment is %s in %s", d.Status, d.Phase)
+	// They had no part in updating_routes, and yet traffic has to find them: nobody else serves.
+	if d := m.deployment(id); d.Status != StatusActive || instances(d) != "n3= n4=" {
+		t.Errorf("deployment is %s in %s with %v", d.Status, d.Phase, d.Instances)
 	}
 }
 

@@ -124,6 +124,8 @@ func applyStepReport(t *tx, _ Command, b StepReport) (any, error) {
 	}
 	if b.Instance != nil {
 		d.Instances = withInstance(d.Instances, *b.Instance)
+	} else if b.Phase == PhaseHealthCheck && !d.Serves(b.Node) { // it came in late, and what it serves was checked
+		d.Instances = withInstance(d.Instances, Instance{Node: b.Node})
 	}
 	t.advance(d)
 	put(t, tableDeployments, d, &d.Indexes)
