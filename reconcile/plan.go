@@ -22,8 +22,10 @@ func Plan(s *fsm.State, o Observation) []fsm.Body {
 	p.startQueued()
 	p.judgePlacement()
 	if o.Scope == nil {
-		p.judgeRetention()
-		p.judgeBlobs()
+		r := p.removals()
+		p.judgeRetention(r)
+		p.judgeBlobs(r)
+		r.flush()
 	}
 	return p.out
 }
@@ -42,7 +44,7 @@ type planner struct {
 	o        Observation
 	settings fsm.Settings
 	nodes    []*fsm.Node
-	load     map[string]int // running deployments by builder, with those being started
+	load     map[string]int // deployments being built, by builder, with those being started
 	out      []fsm.Body
 }
 
@@ -100,7 +102,9 @@ func (p *planner) ready(id string) bool {
 // judgeRunning looks at every running deployment: who works on it, what failed, what is stuck.
 func (p *planner) judgeRunning() {
 	for d := range p.s.DeploymentsIn(fsm.StatusRunning) {
-		p.load[d.Builder]++
+		if d.Source.Type.RoleIn(d.Phase) == fsm.RoleBuilder {
+			p.load[d.Builder]++ // once it has built, a deployment takes no builder's room
+		}
 		if !p.reassign(d) {
 			p.judgeSteps(d)
 		}

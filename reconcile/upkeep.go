@@ -1,19 +1,19 @@
 package reconcile
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"slices"
 
 	"kontiki/fsm"
 )
 
 // rank orders nodes differently for each project (rendezvous hashing), so that projects spread evenly and stay where
-// they are when nodes come and go.
+// they are when nodes come and go. It takes a hash that mixes well: node names often differ in their last byte only.
 func rank(project, node string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(project + "\x00" + node)) // a hash takes all there is
-	return h.Sum64()
+	sum := sha256.Sum256([]byte(project + "\x00" + node))
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 // judgePlacement orders nodes to take up active deployments that should run on more nodes than do. The replicas of a
@@ -53,14 +53,16 @@ func (p *planner) placing(d *fsm.Deployment) int {
 	return n
 }
 
-// place orders up to n further nodes to serve the deployment.
+// place orders up to n further nodes to serve the deployment. One that still has to remove what it made of it before is
+// not chosen until it has: the two orders would undo each other.
 func (p *planner) place(d *fsm.Deployment, n int) {
 	if n <= 0 {
 		return
 	}
 	var free []string
 	for _, node := range p.nodes {
-		if node.State == fsm.NodeReady && !d.Serves(node.ID) && !p.open(node.ID, fsm.RepairPlace, d.ID, "") {
+		if node.State == fsm.NodeReady && !d.Serves(node.ID) && !p.open(node.ID, fsm.RepairPlace, d.ID, "") &&
+			!p.open(node.ID, fsm.RepairCleanup, d.ID, "") {
 			free = append(free, node.ID)
 		}
 	}
@@ -87,8 +89,7 @@ func (p *planner) open(node string, kind fsm.RepairKind, deployment, digest stri
 }
 
 // judgeRetention removes releases beyond the number to keep, never the active one's.
-func (p *planner) judgeRetention() {
-	r := p.removals()
+func (p *planner) judgeRetention(r *removals) {
 	for project := range p.s.Projects("") {
 		kept := 0
 		for d := range p.s.DeploymentsOf(project.Name, 0) {
@@ -106,11 +107,10 @@ func (p *planner) judgeRetention() {
 			}
 		}
 	}
-	r.flush()
 }
 
 // judgeBlobs drops blobs that nothing needs and copies those that too few nodes hold.
-func (p *planner) judgeBlobs() {
+func (p *planner) judgeBlobs(r *removals) {
 	needed := map[string]bool{}
 	for d := range p.s.Deployments("") {
 		if d.Status == fsm.StatusFailed || d.Status == fsm.StatusCancelled || d.Status == fsm.StatusSuperseded && len(d.Instances) == 0 {
@@ -121,7 +121,6 @@ func (p *planner) judgeBlobs() {
 			needed[d.Artifact.Content], needed[d.Artifact.Manifest] = true, true
 		}
 	}
-	r := p.removals()
 	for b := range p.s.Blobs() {
 		if needed[b.Digest] {
 			p.copies(b)
@@ -133,7 +132,6 @@ func (p *planner) judgeBlobs() {
 			}
 		}
 	}
-	r.flush()
 }
 
 // copies orders further nodes to hold a blob until a majority of the nodes, not counting lost ones, does.
