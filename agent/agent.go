@@ -176,10 +176,10 @@ func (a *Agent) propose(ctx context.Context, b fsm.Body) error {
 	cmd := fsm.NewCommand(b, fsm.NodeActor(a.cfg.Node))
 	for {
 		r, err := a.cfg.Proposer.Propose(ctx, cmd)
-		if err == nil && r.Err != nil {
-			return r.Err
+		if r.Err != nil {
+			return r.Err // the state machine's answer, and final
 		}
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || !errs.Transient(err) && errs.CodeOf(err) != errs.TooMany {
 			return err
 		}
 		a.cfg.Logger.Debug("a report waits for a leader", "command", b.Kind(), "error", err)

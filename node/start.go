@@ -29,11 +29,11 @@ func (n *Node) introduce(ctx context.Context, fatal context.CancelCauseFunc) {
 	cmd := fsm.NewCommand(body, fsm.NodeActor(n.ID()))
 	for ctx.Err() == nil {
 		r, err := n.cluster.Propose(ctx, cmd)
+		if r.Err != nil {
+			fatal(r.Err) // the state machine's answer, and final
+			return
+		}
 		if err == nil {
-			if r.Err != nil {
-				fatal(r.Err)
-				return
-			}
 			n.rememberStart(fatal)
 			return
 		}
