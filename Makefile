@@ -9,7 +9,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
 
 build: ## build bin/kontiki, one static binary
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X kontiki/cmd.Version=$(VERSION)' -o bin/kontiki ./cmd/kontiki
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X kontiki/node.Version=$(VERSION)' -o bin/kontiki ./cmd/kontiki
 
 test: ## every test with the race detector, on real processes and a real Docker engine
 	$(ENGINE) go test -race -count=1 -p 2 -timeout 15m ./...

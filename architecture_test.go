@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 	"httpapi":          {"api", "errs", "fault", "fsm"},
 	"client":           {"api", "errs", "fault", "fsm"},
 	"node":             {"agent", "api", "artifact", "client", "cluster", "docker", "errs", "fault", "fsm", "httpapi", "ingress", "pki", "reconcile", "source", "static"},
-	"cmd":              {"api", "client", "errs", "fsm", "node", "source", "static", "testdata"},
+	"cmd":              {"api", "client", "errs", "fsm", "node", "pki", "source", "static", "testdata"},
 	"cmd/kontiki":      {"cmd"},
 	"testdata":         {},
 	"testdata/gensite": {},
