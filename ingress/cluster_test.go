@@ -107,6 +107,7 @@ func (s *site) ServeRelease(w http.ResponseWriter, r *http.Request, _, deploymen
 	s.served = append(s.served, r)
 	s.mu.Unlock()
 	if !known {
+		w.Header().Set("Cache-Control", "of who answers not")
 		return errAbsent
 	}
 	if handle != nil {
@@ -132,15 +133,23 @@ func (s *site) count() int {
 	return len(s.served)
 }
 
-// network is the Peers of a test: base URLs by node.
+// network is the Peers of a test: addresses by node.
 type network struct {
 	transport *http.Transport
-	urls      map[string]string
+	addrs     map[string]string
 }
 
 func (n *network) Peer(node string) (string, http.RoundTripper, bool) {
-	u, ok := n.urls[node]
-	return u, n.transport, ok
+	addr, ok := n.addrs[node]
+	return "http://" + node + "@" + addr, n, ok
+}
+
+// RoundTrip is a transport that wants the node's ID in the URL, as the cluster's does.
+func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
+	if id := r.URL.User.Username(); n.addrs[id] != r.URL.Host {
+		return nil, fmt.Errorf("node %q is not at %s", id, r.URL.Host)
+	}
+	return n.transport.RoundTrip(r)
 }
 
 // node is one node's ingress with a listener for users and one for the other nodes.
@@ -154,7 +163,7 @@ type node struct {
 // nodes starts an ingress per node over one state machine.
 func (w *world) nodes(ids ...string) map[string]*node {
 	w.t.Helper()
-	net := &network{transport: &http.Transport{DisableCompression: true}, urls: map[string]string{}}
+	net := &network{transport: &http.Transport{DisableCompression: true}, addrs: map[string]string{}}
 	w.t.Cleanup(net.transport.CloseIdleConnections)
 	all := map[string]*node{}
 	for _, id := range ids {
@@ -164,7 +173,7 @@ func (w *world) nodes(ids ...string) map[string]*node {
 		n.peers = httptest.NewServer(n.RelayHandler())
 		w.t.Cleanup(n.users.Close)
 		w.t.Cleanup(n.peers.Close)
-		net.urls[id] = n.peers.URL
+		net.addrs[id] = n.peers.Listener.Addr().String()
 		all[id] = n
 	}
 	return all

@@ -118,7 +118,7 @@ func (g *Ingress) forward(w http.ResponseWriter, r *http.Request, a attempt) err
 // headers.
 func address(pr *httputil.ProxyRequest, target *url.URL, route Route) {
 	out := pr.Out
-	out.URL.Scheme, out.URL.Host, out.Host = target.Scheme, target.Host, target.Host
+	out.URL.Scheme, out.URL.User, out.URL.Host, out.Host = target.Scheme, target.User, target.Host, target.Host
 	out.URL.RawQuery = pr.In.URL.RawQuery
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		out.Header[name] = pr.In.Header[name]

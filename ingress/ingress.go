@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -35,7 +36,7 @@ type Local interface {
 // Peers reaches the other nodes.
 type Peers interface {
 	// Peer gives the base URL of a node's listener between nodes, where its RelayHandler is, and the transport for it,
-	// which authenticates both ends; false when the node is not known. The transport should keep connections alive and
+	// which authenticates both ends; false when the node is not known. Scheme, user and host of the URL are used. The transport should keep connections alive and
 	// leave compression alone.
 	Peer(node string) (baseURL string, rt http.RoundTripper, ok bool)
 }
@@ -177,15 +178,16 @@ func (g *Ingress) attempt(w http.ResponseWriter, r *http.Request, a attempt) err
 	return err
 }
 
-// serveLocal answers with this node's instance.
+// serveLocal answers with this node's instance. With an error the answer's headers are as they were before.
 func (g *Ingress) serveLocal(w http.ResponseWriter, r *http.Request, project, deployment string) error {
 	h := w.Header()
+	before := maps.Clone(h)
 	h.Set(HeaderRelease, deployment)
 	h.Set(HeaderNode, g.cfg.NodeID)
 	err := g.cfg.Local.ServeRelease(w, r, project, deployment)
 	if err != nil {
-		h.Del(HeaderRelease)
-		h.Del(HeaderNode)
+		clear(h)
+		maps.Copy(h, before)
 	}
 	return err
 }

@@ -119,7 +119,8 @@ func TestRetryOnAnotherInstance(t *testing.T) {
 	for range 6 {
 		res := n["n1"].get(t, shop)
 		if got := body(t, res); got != id || res.Header.Get(HeaderNode) != "n3" ||
-			len(res.Header.Values(HeaderNode)) != 1 || len(res.Header.Values(HeaderRelease)) != 1 {
+			len(res.Header.Values(HeaderNode)) != 1 || len(res.Header.Values(HeaderRelease)) != 1 ||
+			res.Header.Get("Cache-Control") != "" {
 			t.Fatalf("answered %d %q with %v", res.StatusCode, got, res.Header)
 		}
 	}
