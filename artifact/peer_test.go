@@ -11,8 +11,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"kontiki/errs"
+	"kontiki/fault"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // counted serves a store and counts requests by method.
 func counted(t *testing.T, s *Store) (string, map[string]int) {
@@ -105,6 +110,37 @@ func TestFetchRefusesWhatIsNotTheContent(t *testing.T) {
 		}
 		server.Close()
 		wantNoTemps(t, s)
+	}
+}
+
+func TestInjectedFaultsBetweenNodes(t *testing.T) {
+	from, to := openStore(t), openStore(t)
+	fromURL, _ := counted(t, from)
+	toURL, _ := counted(t, to)
+	ref := mustPut(t, from, "content")
+	for point, act := range map[string]func() error{
+		"artifact.push.before":   func() error { return from.Push(t.Context(), http.DefaultClient, toURL, ref.Digest) },
+		"artifact.push.after":    func() error { return from.Push(t.Context(), http.DefaultClient, toURL, ref.Digest) },
+		"artifact.fetch.before":  func() error { _, err := to.Fetch(t.Context(), http.DefaultClient, fromURL, ref.Digest); return err },
+		"artifact.fetch.after":   func() error { _, err := to.Fetch(t.Context(), http.DefaultClient, fromURL, ref.Digest); return err },
+		"artifact.remove.before": func() error { return to.Remove(ref.Digest) },
+		"artifact.remove.after":  func() error { return to.Remove(ref.Digest) },
+	} {
+		if err := to.Remove(ref.Digest); err != nil {
+			t.Fatal(err)
+		}
+		if err := fault.Arm(point+"=error", t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		if err := act(); !errors.Is(err, fault.ErrInjected) {
+			t.Errorf("%s did not fire: %v", point, err)
+		}
+		if err := fault.Arm("", ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := act(); err != nil {
+			t.Errorf("again after %s: %v", point, err)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,11 +41,15 @@ type Ref struct {
 }
 
 // Store is the blobs of one node.
-type Store struct{ dir string }
+type Store struct {
+	dir     string
+	mu      sync.Mutex
+	durable map[string]bool // folders whose own entry is known to be on the disk
+}
 
 // Open makes dir ready and removes what writers that were killed left behind. The errors are of the file system.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir}
+	s := &Store{dir: dir, durable: map[string]bool{}}
 	if err := os.RemoveAll(filepath.Join(dir, tempDir)); err != nil {
 		return nil, fmt.Errorf("remove left-over temporary blobs: %w", err)
 	}
@@ -52,11 +57,8 @@ func Open(dir string) (*Store, error) {
 		return nil, diskError(err, "create blob directory %s", dir)
 	}
 	base := filepath.Join(dir, algorithm)
-	// All 256 folders are made here, so that no later Put depends on the entry of a folder being durable.
-	for i := range 256 {
-		if err := os.MkdirAll(filepath.Join(base, fmt.Sprintf("%02x", i)), 0o700); err != nil {
-			return nil, diskError(err, "create blob directory %s", base)
-		}
+	if err := os.MkdirAll(base, 0o700); err != nil {
+		return nil, diskError(err, "create blob directory %s", base)
 	}
 	for _, d := range []string{base, dir, filepath.Dir(dir)} {
 		if err := syncDir(d); err != nil {
@@ -175,6 +177,9 @@ func (s *Store) publish(temp, digest string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.folder(filepath.Dir(path)); err != nil {
+		return err
+	}
 	if err := fault.Point("artifact.put.rename"); err != nil {
 		return err
 	}
@@ -182,6 +187,24 @@ func (s *Store) publish(temp, digest string) error {
 		return diskError(err, "rename blob")
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// folder makes one of the 256 folders when it is first needed. A blob is only as durable as its folder's entry, which
+// an earlier process may have made without living to sync it.
+func (s *Store) folder(path string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.durable[path] {
+		return nil
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return diskError(err, "create blob directory")
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	s.durable[path] = true
+	return nil
 }
 
 // copyLimited copies until the end of r, an error, the end of ctx, or one byte over the limit.
@@ -287,18 +310,28 @@ func (s *Store) Remove(digest string) error {
 
 // List gives all blobs, sorted by digest. Files of other names are not ours and are left out.
 func (s *Store) List() ([]Ref, error) {
+	folders, err := os.ReadDir(filepath.Join(s.dir, algorithm))
+	if err != nil {
+		return nil, fmt.Errorf("list blobs: %w", err)
+	}
 	var refs []Ref
-	for i := range 256 {
-		entries, err := os.ReadDir(filepath.Join(s.dir, algorithm, fmt.Sprintf("%02x", i)))
+	for _, folder := range folders {
+		if !folder.IsDir() || len(folder.Name()) != 2 {
+			continue
+		}
+		entries, err := os.ReadDir(filepath.Join(s.dir, algorithm, folder.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("list blobs: %w", err)
 		}
 		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), folder.Name()) {
+				continue
+			}
 			ref, err := s.Stat(prefix + e.Name())
 			switch errs.CodeOf(err) {
 			case "":
 				refs = append(refs, ref)
-			case errs.Invalid, errs.NotFound, errs.StateCorrupt: // foreign, or removed meanwhile
+			case errs.Invalid, errs.NotFound, errs.StateCorrupt: // foreign, or just removed
 			default:
 				return nil, err
 			}

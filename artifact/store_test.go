@@ -100,6 +100,9 @@ func TestOtherErrorsAreNotAbsence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.folder(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
 	target := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(target, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -211,7 +214,10 @@ func TestListIsSortedAndLeavesOutForeignFiles(t *testing.T) {
 	for _, c := range []string{"a", "b", "c", "d"} {
 		mustPut(t, s, c)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, algorithm, "00", "notes.txt"), nil, 0o600); err != nil {
+	foreign := filepath.Join(s.dir, algorithm, "zz")
+	err := errors.Join(os.Mkdir(foreign, 0o700), os.WriteFile(filepath.Join(foreign, "notes.txt"), nil, 0o600),
+		os.WriteFile(filepath.Join(s.dir, algorithm, "README"), nil, 0o600))
+	if err != nil {
 		t.Fatal(err)
 	}
 	refs, err := s.List()

@@ -7,11 +7,11 @@ import (
 	"compress/gzip"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"kontiki/errs"
 )
@@ -99,17 +99,18 @@ func zst(t testing.TB, b []byte) []byte {
 	return w.EncodeAll(b, nil)
 }
 
+// asFile gives the bytes as a file that is on no disk.
 func asFile(t testing.TB, b []byte) *os.File {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "upload")
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
+	fd, err := unix.MemfdCreate("upload", unix.MFD_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
 	}
+	f := os.NewFile(uintptr(fd), "upload")
 	t.Cleanup(func() { _ = f.Close() })
+	if _, err := f.Write(b); err != nil {
+		t.Fatal(err)
+	}
 	return f
 }
 

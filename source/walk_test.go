@@ -320,19 +320,10 @@ func FuzzWalk(f *testing.F) {
 		f.Add(b, string(format))
 	}
 	f.Add(tarOf(f, item{name: "../x"}), string(Tar))
-	path := filepath.Join(f.TempDir(), "upload")
 	f.Fuzz(func(t *testing.T, b []byte, format string) {
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		file, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
 		limits := Limits{Files: 100, Bytes: 1 << 20}
 		seen, sum := map[string]bool{}, int64(0)
-		err = Walk(t.Context(), file, Format(format), limits, func(e Entry, r io.Reader) error {
+		err := Walk(t.Context(), asFile(t, b), Format(format), limits, func(e Entry, r io.Reader) error {
 			n, err := io.Copy(io.Discard, r)
 			sum += n
 			if !filepath.IsLocal(e.Name) || seen[e.Name] || strings.ContainsAny(e.Name, "\x00\\") || e.Mode&^0o755 != 0 {

@@ -118,9 +118,14 @@ func (s *Sites) publish(temp, final string) error {
 // system that cannot do that leaves a moment without.
 func exchange(temp, final string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
-		return err
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return exchangeByRenames(temp, final)
 	}
+	return err
+}
+
+// exchangeByRenames is safe to be killed in: what it leaves then is a left-over and an absent or a right release.
+func exchangeByRenames(temp, final string) error {
 	old := filepath.Join(filepath.Dir(final), oldPrefix+filepath.Base(final)+"-"+rand.Text())
 	if err := os.Rename(final, old); err != nil {
 		return err

@@ -216,6 +216,22 @@ func TestWrongReleasesAreReplaced(t *testing.T) {
 	}
 }
 
+func TestExchangeOnAFileSystemThatCannot(t *testing.T) {
+	dir := t.TempDir()
+	temp, final := filepath.Join(dir, ".tmp-D-1"), filepath.Join(dir, "D")
+	if err := errors.Join(siteOf("new").extract(temp), siteOf("old").extract(final), exchangeByRenames(temp, final)); err != nil {
+		t.Fatal(err)
+	}
+	for path, release := range map[string]string{final: "new", temp: "old"} {
+		if err := source.VerifyTree(path, siteOf(release).manifest(), true); err != nil {
+			t.Errorf("%s: %v", release, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Fatalf("%v %v", left, err)
+	}
+}
+
 func TestFailedReleasesLeaveNothing(t *testing.T) {
 	data, f := t.TempDir(), siteOf("D")
 	syncer := &countingSync{}
