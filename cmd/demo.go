@@ -41,7 +41,7 @@ version is served by each of them. Nothing is left behind, unless --keep is give
 	return c
 }
 
-func (d *demoCmd) run(ctx context.Context) (err error) {
+func (d *demoCmd) run(ctx context.Context) error {
 	if err := oneOf(node.EngineEmbedded, node.EngineDocker, node.EngineAuto)(d.engine); err != nil {
 		return configError(err)
 	}
@@ -50,20 +50,11 @@ func (d *demoCmd) run(ctx context.Context) (err error) {
 		return fmt.Errorf("make temporary directory: %w", err)
 	}
 	s := &show{app: d.app, dir: dir, engine: d.engine, started: time.Now()}
-	keep := false
-	defer func() {
-		if !keep {
-			s.end(err)
-		}
-	}()
-	if err := s.run(ctx); err != nil {
+	if err := s.run(ctx); err != nil || !d.keep {
+		s.end(err)
 		return err
 	}
-	if d.keep {
-		keep = true
-		return s.printAccess()
-	}
-	return nil
+	return s.printAccess()
 }
 
 // show is one run of the demo.
@@ -77,6 +68,7 @@ type show struct {
 	editions    [2]edition
 	probe       *probe
 	result      demoResult
+	silent      bool // the nodes' logs explain nothing: the demo ran to its end
 }
 
 func (s *show) run(ctx context.Context) error {
@@ -87,6 +79,7 @@ func (s *show) run(ctx context.Context) error {
 			return err
 		}
 	}
+	s.silent = true
 	return s.judge()
 }
 
@@ -106,7 +99,7 @@ func (s *show) end(failure error) {
 	for _, p := range s.nodes {
 		p.end()
 	}
-	if failure != nil {
+	if failure != nil && !s.silent {
 		for _, p := range s.nodes {
 			s.app.say("last log lines of %s:\n%s", p.name, p.lastLines(8))
 		}

@@ -65,7 +65,7 @@ func usageError(err error, root *cobra.Command, args []string) error {
 		at = c
 	}
 	message := strings.TrimRight(strings.ReplaceAll(err.Error(), "\n\n", "\n"), "\n")
-	return usage("run: "+at.CommandPath()+" --help", "%s", message)
+	return usage(at.CommandPath()+" --help", "%s", message)
 }
 
 func exitCode(err error) int {
@@ -104,8 +104,9 @@ func (a *app) showError(err error) {
 	if errs.CodeOf(err) == errs.Internal {
 		e.Message = err.Error()
 	}
-	if e.Hint == "" {
-		e.Hint = nextSteps[e.Code]
+	next := nextSteps[e.Code]
+	if e.Hint == "" || strings.Contains(e.Hint, "kontiki ") {
+		e.Hint, next = first(e.Hint, next), ""
 	}
 	if a.json {
 		line, _ := json.Marshal(api.ErrorBody{Error: api.Error{Error: e}}) // plain strings always encode
@@ -113,7 +114,9 @@ func (a *app) showError(err error) {
 		return
 	}
 	fmt.Fprintln(a.Err, "kontiki:", e.Message)
-	if e.Hint != "" {
-		fmt.Fprintln(a.Err, "  next:", e.Hint)
+	for _, step := range []string{e.Hint, next} {
+		if step != "" {
+			fmt.Fprintln(a.Err, "  next:", step)
+		}
 	}
 }

@@ -70,7 +70,8 @@ func writeFailure(w io.Writer, id string, f *fsm.Failure) {
 	if f.Node != "" {
 		at += " on node " + f.Node
 	}
-	fmt.Fprintf(w, "failed in %s: %s\n", at, f.Message)
+	message := strings.TrimSuffix(f.Message, " ("+f.Hint+")")
+	fmt.Fprintf(w, "failed in %s: %s\n", at, message)
 	for _, cause := range f.Causes {
 		if !strings.Contains(f.Message, cause) {
 			fmt.Fprintf(w, "  because: %s\n", cause)

@@ -92,9 +92,20 @@ func (p projectStatus) rows() [][]string {
 		rows = append(rows, []string{"serving", fmt.Sprintf("number %d (%s) on %s nodes", p.Active.Number, p.Active.ID, serving(*p.Active))})
 	}
 	if p.Newest != nil && p.Newest.ID != p.Project.Active {
-		rows = append(rows, []string{"newest", fmt.Sprintf("number %d (%s) is %s in %s at %d %%", p.Newest.Number, p.Newest.ID, p.Newest.Status, p.Newest.Phase, p.Newest.PhaseProgress)})
+		rows = append(rows, []string{"newest", fmt.Sprintf("number %d (%s) %s", p.Newest.Number, p.Newest.ID, standing(*p.Newest))})
 	}
 	return rows
+}
+
+// standing says in a few words where a deployment is.
+func standing(d fsm.Deployment) string {
+	switch {
+	case d.Failure != nil:
+		return fmt.Sprintf("%s in %s: %s", d.Status, d.Failure.Phase, d.Failure.Message)
+	case d.Status == fsm.StatusRunning:
+		return fmt.Sprintf("runs: %s at %d %%, attempt %d", d.Phase, d.PhaseProgress, d.Attempt)
+	}
+	return "is " + string(d.Status)
 }
 
 func (s *statusCmd) deployment(ctx context.Context, c *client.Client, id string) error {
