@@ -41,9 +41,9 @@ func keyOf(id string) dedupKey {
 	return dedupKey(sum[:16])
 }
 
-// recall gives the result remembered for the command, if any. The same ID with another request is an error result.
-func (m *memory) recall(cmd Command) (Result, bool) {
-	at, ok := m.seen[keyOf(cmd.ID)]
+// recall gives the result remembered under the key of the command's ID, if any. The same ID with another request is an error result.
+func (m *memory) recall(k dedupKey, cmd Command) (Result, bool) {
+	at, ok := m.seen[k]
 	if !ok {
 		return Result{}, false
 	}
@@ -54,11 +54,16 @@ func (m *memory) recall(cmd Command) (Result, bool) {
 	if r == nil {
 		return Result{}, false
 	}
+	return r.answer(cmd), true
+}
+
+// answer is what a command of the same ID gets.
+func (r *remembered) answer(cmd Command) Result {
 	if !bytes.Equal(r.Request, cmd.Request) {
 		return Result{Index: r.Index, Err: errs.New(errs.IdempotencyReuse, "this Idempotency-Key was used for another request").
-			WithHint("use a fresh key for every new request")}, true
+			WithHint("use a fresh key for every new request")}
 	}
-	return Result{Index: r.Index, Err: r.Err, Body: r.Body, Replayed: true}, true
+	return Result{Index: r.Index, Err: r.Err, Body: r.Body, Replayed: true}
 }
 
 func (m *memory) remember(r remembered) {

@@ -111,13 +111,13 @@ func TestNodeResultsDoNotPushOutClients(t *testing.T) {
 		m.remember(remembered{Key: keyOf(fmt.Sprint("node ", i)), Time: 1})
 		m.forget(1)
 	}
-	if _, ok := m.recall(Command{ID: "client", Request: []byte("r")}); !ok {
+	if _, ok := m.recall(keyOf("client"), Command{Request: []byte("r")}); !ok {
 		t.Error("the client's result is forgotten")
 	}
-	if _, ok := m.recall(Command{ID: "node 0"}); ok {
+	if _, ok := m.recall(keyOf("node 0"), Command{}); ok {
 		t.Error("the oldest of the nodes' results is kept")
 	}
-	if _, ok := m.recall(Command{ID: fmt.Sprint("node ", 2*ringChunk)}); !ok {
+	if _, ok := m.recall(keyOf(fmt.Sprint("node ", 2*ringChunk)), Command{}); !ok {
 		t.Errorf("a younger one of %d is not", m.node.len())
 	}
 	if len(m.seen) != m.node.len()+m.client.len() {

@@ -161,7 +161,8 @@ func (t *tx) one(b []byte) Result {
 	if cmd.ID == "" || len(cmd.ID) > 128 {
 		return Result{Index: t.index, Err: errs.New(errs.BadCommand, "a command needs an ID of 1 to 128 bytes")}
 	}
-	if r, ok := t.recall(cmd); ok {
+	k := keyOf(cmd.ID)
+	if r, ok := t.recall(k, cmd); ok {
 		return r
 	}
 	if cmd.Term != 0 && cmd.Term != t.term {
@@ -179,7 +180,7 @@ func (t *tx) one(b []byte) Result {
 		r.Body = encode(body)
 	}
 	if errs.CodeOf(err) != errs.TooMany { // the user is told to try the same again later
-		t.note(cmd, r)
+		t.note(k, cmd, r)
 	}
 	if h.audited {
 		t.audits = append(t.audits, Audit{Index: t.index, At: cmd.Time, Actor: cmd.Actor, Action: cmd.Kind,
@@ -188,17 +189,14 @@ func (t *tx) one(b []byte) Result {
 	return r
 }
 
-func (t *tx) recall(cmd Command) (Result, bool) {
-	if i, ok := t.fresh[keyOf(cmd.ID)]; ok {
-		m := newMemory()
-		m.remember(t.records[i])
-		return m.recall(cmd)
+func (t *tx) recall(k dedupKey, cmd Command) (Result, bool) {
+	if i, ok := t.fresh[k]; ok {
+		return t.records[i].answer(cmd), true
 	}
-	return t.f.memory.recall(cmd)
+	return t.f.memory.recall(k, cmd)
 }
 
-func (t *tx) note(cmd Command, r Result) {
-	k := keyOf(cmd.ID)
+func (t *tx) note(k dedupKey, cmd Command, r Result) {
 	t.fresh[k] = len(t.records)
 	t.records = append(t.records, remembered{Key: k, Request: cmd.Request, Time: cmd.Time, Index: r.Index, Err: r.Err, Body: r.Body})
 }

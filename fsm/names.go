@@ -66,7 +66,11 @@ func CheckMetadata(m map[string]string) error {
 
 // printable reports whether s is valid UTF-8 without control and direction-changing characters.
 func printable(s string) bool {
-	if !utf8.ValidString(s) {
+	plain := 0
+	for plain < len(s) && s[plain] >= ' ' && s[plain] <= '~' {
+		plain++
+	}
+	if s = s[plain:]; !utf8.ValidString(s) { // most text ends here: the state machine checks every value it takes in
 		return false
 	}
 	for _, r := range s {

@@ -31,7 +31,11 @@ const (
 
 // key makes the bytes of a string index; the terminator keeps "ab" from being a prefix match of "a".
 func key(parts ...string) []byte {
-	var b []byte
+	size := len(parts)
+	for _, p := range parts {
+		size += len(p)
+	}
+	b := make([]byte, 0, size+8) // a number may follow
 	for _, p := range parts {
 		b = append(b, p...)
 		b = append(b, 0)
@@ -41,26 +45,31 @@ func key(parts ...string) []byte {
 
 func ordered(prefix []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(prefix, n) }
 
-// index is a memdb index over objects of type *T, without reflection.
+// anyKey reads the keys that are asked for, in every index alike.
+type anyKey struct{}
+
+// FromArgs takes a ready key, or a string to make one of.
+func (anyKey) FromArgs(args ...any) ([]byte, error) { return keyFromArgs(args) }
+
+// PrefixFromArgs takes the first bytes of a key.
+func (anyKey) PrefixFromArgs(args ...any) ([]byte, error) { return keyFromArgs(args) }
+
+// index is a memdb index over objects of type *T, without reflection; a nil key leaves the object out.
 type index[T any] struct {
-	keys func(*T) [][]byte
+	anyKey
+	key func(*T) []byte
 }
 
 func (x index[T]) FromObject(raw any) (bool, []byte, error) {
-	k := x.keys(raw.(*T))
-	if len(k) == 0 {
-		return false, nil, nil
-	}
-	return true, k[0], nil
+	k := x.key(raw.(*T))
+	return k != nil, k, nil
 }
 
-// FromArgs takes a ready key, or a string to make one of.
-func (x index[T]) FromArgs(args ...any) ([]byte, error) { return keyFromArgs(args) }
-
-// PrefixFromArgs takes the first bytes of a key.
-func (x index[T]) PrefixFromArgs(args ...any) ([]byte, error) { return keyFromArgs(args) }
-
-type multiIndex[T any] struct{ index[T] }
+// multiIndex gives an object any number of keys.
+type multiIndex[T any] struct {
+	anyKey
+	keys func(*T) [][]byte
+}
 
 func (x multiIndex[T]) FromObject(raw any) (bool, [][]byte, error) {
 	k := x.keys(raw.(*T))
@@ -80,20 +89,15 @@ func keyFromArgs(args []any) ([]byte, error) {
 }
 
 func unique[T any](name string, k func(*T) []byte) *memdb.IndexSchema {
-	return &memdb.IndexSchema{Name: name, Unique: true, Indexer: index[T]{func(o *T) [][]byte { return [][]byte{k(o)} }}}
+	return &memdb.IndexSchema{Name: name, Unique: true, Indexer: index[T]{key: k}}
 }
 
 func maybe[T any](name string, k func(*T) []byte) *memdb.IndexSchema {
-	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: index[T]{func(o *T) [][]byte {
-		if b := k(o); b != nil {
-			return [][]byte{b}
-		}
-		return nil
-	}}}
+	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: index[T]{key: k}}
 }
 
 func many[T any](name string, k func(*T) [][]byte) *memdb.IndexSchema {
-	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: multiIndex[T]{index[T]{k}}}
+	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: multiIndex[T]{keys: k}}
 }
 
 func table(name string, indexes ...*memdb.IndexSchema) *memdb.TableSchema {
@@ -129,6 +133,9 @@ func schema() *memdb.DBSchema {
 }
 
 func domainKeys(p *Project) [][]byte {
+	if len(p.Domains) == 0 {
+		return nil
+	}
 	keys := make([][]byte, len(p.Domains))
 	for i, d := range p.Domains {
 		keys[i] = key(d)
