@@ -232,7 +232,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestBombsAreStopped(t *testing.T) {
-	zeros := strings.Repeat("\x00", 32<<20)
+	zeros := strings.Repeat("\x00", 12<<20)
 	for format, b := range formats(t, []item{{name: "index.html", body: zeros}}) {
 		if format == Tar {
 			continue
@@ -254,8 +254,8 @@ func TestBombsAreStopped(t *testing.T) {
 	padded := append(tarOf(t, item{name: "index.html"}), zeros...)
 	wantCode(t, Walk(t.Context(), asFile(t, gz(t, padded)), TarGzip, DefaultLimits, ignoreEntry), errs.InvalidArchive)
 	var names []item
-	for i := range 60_000 {
-		names = append(names, item{name: fmt.Sprintf("%0100d", i)})
+	for i := range 5_000 {
+		names = append(names, item{name: fmt.Sprintf("%01000d", i)})
 	}
 	err := Walk(t.Context(), asFile(t, zipOf(t, nil, names...)), Zip, Limits{Files: 10, Bytes: 1}, ignoreEntry)
 	wantCode(t, err, errs.InvalidArchive)
