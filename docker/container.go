@@ -46,9 +46,10 @@ const (
 
 // server is a project's container as it should be.
 type server struct {
-	name   string
-	config *container.Config
-	host   *container.HostConfig
+	project string
+	name    string
+	config  *container.Config
+	host    *container.HostConfig
 }
 
 // want is the one constructor of servers, for new ones and for those that are replaced.
@@ -60,7 +61,7 @@ func (e *Engine) want(project string, health fsm.Health) (server, error) {
 	labels := e.labels(project)
 	labels[labelDeployment], labels[labelSite] = "", site
 	pids := int64(pidsLimit)
-	s := server{name: e.name(project), config: &container.Config{
+	s := server{project: project, name: e.name(project), config: &container.Config{
 		Image: e.binary.tag(), Entrypoint: []string{binaryPath}, Cmd: e.cfg.Command, User: user(), Env: []string{softMemory},
 		Labels: labels, ExposedPorts: nat.PortSet{serverPort: {}},
 		Healthcheck: &container.HealthConfig{Test: append([]string{"CMD", binaryPath}, e.cfg.Check...),

@@ -40,17 +40,8 @@ func (e *Engine) EnsureServer(ctx context.Context, project string, health fsm.He
 		return "", err
 	}
 	keep, rest := choose(have, want)
-	fresh := keep == ""
-	if fresh {
-		if keep, err = e.make(ctx, project, want, rest); err != nil {
-			return "", err
-		}
-	}
-	endpoint, err := e.run(ctx, project, keep)
+	endpoint, err := e.bring(ctx, want, keep, rest)
 	if err != nil {
-		if fresh && len(rest) > 0 { // the old one goes on in its place
-			err = e.giveUp(ctx, project, keep, err)
-		}
 		return "", err
 	}
 	p.place.set(endpoint)
@@ -60,6 +51,26 @@ func (e *Engine) EnsureServer(ctx context.Context, project string, health fsm.He
 		}
 	}
 	return endpoint, nil
+}
+
+// bring gives the URL of the server to keep, or with none of a new one, when it answers. The rest are those it takes
+// the place of; they go on when it does not come up.
+func (e *Engine) bring(ctx context.Context, want server, keep *container.InspectResponse, rest []container.InspectResponse) (string, error) {
+	if keep != nil {
+		if keep.State.Running && e.answers(ctx, published(*keep)) == nil {
+			return published(*keep), nil
+		}
+		return e.run(ctx, want.project, keep.ID)
+	}
+	id, err := e.make(ctx, want, rest)
+	if err != nil {
+		return "", err
+	}
+	endpoint, err := e.run(ctx, want.project, id)
+	if err != nil && len(rest) > 0 {
+		return "", e.giveUp(ctx, want.project, id, err)
+	}
+	return endpoint, err
 }
 
 // find gives our servers of the project, whatever their state.
@@ -99,8 +110,8 @@ func (e *Engine) inspect(ctx context.Context, id string) (c container.InspectRes
 	return c, err
 }
 
-// choose picks the container that is as it should be, running before stopped; "" when there is none.
-func choose(have []container.InspectResponse, want server) (keep string, rest []container.InspectResponse) {
+// choose picks the container that is as it should be, running before stopped; nil when there is none.
+func choose(have []container.InspectResponse, want server) (keep *container.InspectResponse, rest []container.InspectResponse) {
 	best := -1
 	for i, c := range have {
 		if !fit(c, want) {
@@ -112,7 +123,7 @@ func choose(have []container.InspectResponse, want server) (keep string, rest []
 	}
 	for i, c := range have {
 		if i == best {
-			keep = c.ID
+			keep = &c
 			continue
 		}
 		rest = append(rest, c)
@@ -143,7 +154,7 @@ func published(c container.InspectResponse) string {
 }
 
 // make makes a new server, not running yet. One that has its name gives it up and runs on.
-func (e *Engine) make(ctx context.Context, project string, want server, old []container.InspectResponse) (string, error) {
+func (e *Engine) make(ctx context.Context, want server, old []container.InspectResponse) (string, error) {
 	if err := e.ensureImage(ctx); err != nil {
 		return "", err
 	}
@@ -164,24 +175,24 @@ func (e *Engine) make(ctx context.Context, project string, want server, old []co
 		return err
 	})
 	if err != nil {
-		made.ID, err = e.adopt(ctx, project, want, err)
+		made.ID, err = e.adopt(ctx, want, err)
 	}
 	if err != nil {
 		return "", err
 	}
-	e.cfg.Logger.Info("server created", "project", project, "node", e.cfg.NodeID, "container", want.name)
+	e.cfg.Logger.Info("server created", "project", want.project, "node", e.cfg.NodeID, "container", want.name)
 	return made.ID, fault.Point("docker.create.after")
 }
 
 // adopt takes the container that is there under the name after a create that failed: the reply may have been lost. It
 // is ours only by its labels.
-func (e *Engine) adopt(ctx context.Context, project string, want server, failed error) (string, error) {
+func (e *Engine) adopt(ctx context.Context, want server, failed error) (string, error) {
 	c, err := e.inspect(ctx, want.name)
 	switch {
 	case err != nil:
 		return "", failed
-	case !e.owned(c.Config.Labels, project):
-		return "", errs.New(errs.Conflict, "a container that is not Kontiki's has the name %s, which the server of project %q needs", want.name, project).
+	case !e.owned(c.Config.Labels, want.project):
+		return "", errs.New(errs.Conflict, "a container that is not Kontiki's has the name %s, which the server of project %q needs", want.name, want.project).
 			WithHint("rename it: docker rename %s another-name", want.name)
 	case !fit(c, want):
 		return "", failed

@@ -14,13 +14,13 @@ import (
 
 // world is a real state machine that tests drive through Apply.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	fsm   *fsm.FSM
 	mu    sync.Mutex
 	index uint64
 }
 
-func newWorld(t *testing.T, nodes ...string) *world {
+func newWorld(t testing.TB, nodes ...string) *world {
 	t.Helper()
 	w := &world{t: t, fsm: fsm.New()}
 	first := fsm.Node{ID: nodes[0], ClusterAddr: nodes[0] + ":1"}

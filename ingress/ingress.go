@@ -36,8 +36,8 @@ type Local interface {
 // Peers reaches the other nodes.
 type Peers interface {
 	// Peer gives the base URL of a node's listener between nodes, where its RelayHandler is, and the transport for it,
-	// which authenticates both ends; false when the node is not known. Scheme, user and host of the URL are used. The transport should keep connections alive and
-	// leave compression alone.
+	// which authenticates both ends; false when the node is not known. Scheme, user and host of the URL are used. The
+	// transport should keep connections alive and leave compression alone.
 	Peer(node string) (baseURL string, rt http.RoundTripper, ok bool)
 }
 
