@@ -15,8 +15,8 @@ import (
 type Identity struct {
 	ClusterID   string `json:"cluster_id"`
 	NodeID      string `json:"node_id"`
-	Incarnation string `json:"incarnation"` // of this data directory
-	Fingerprint string `json:"fingerprint"` // of the cluster's CA
+	Incarnation string `json:"incarnation"`  // of this data directory
+	Fingerprint string `json:"fingerprint"`  // of the cluster's CA
 	ClusterAddr string `json:"cluster_addr"` // listen addresses
 	APIAddr     string `json:"api_addr"`
 	IngressAddr string `json:"ingress_addr"`
