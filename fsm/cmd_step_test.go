@@ -234,9 +234,8 @@ func TestRoutable(t *testing.T) {
 // A phase in which nobody works is recorded as skipped, not omitted.
 func TestPhaseWithoutWorkIsSkipped(t *testing.T) {
 	m := three(t)
-	txn := m.f.db.Load().Txn(true)
-	defer txn.Abort()
-	x := &tx{f: m.f, txn: txn, index: 99, term: 3}
+	x := m.f.begin(99, 3)
+	defer x.txn.Abort()
 	d := &Deployment{ID: nth(1), Project: "blog", Placement: Placement{Builder: "n1"}}
 	x.enter(d, PhaseQueued)
 	if got := steps(d); got != "queued//1/skipped pulling_source/n1/1/pending" || d.Phase != PhasePullingSource {

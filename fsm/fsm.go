@@ -106,7 +106,7 @@ func (f *FSM) applyLocked(index, term uint64, entry []byte) []Result {
 	}
 	poison := map[int]error{}
 	for {
-		t := &tx{f: f, txn: f.db.Load().Txn(true), index: index, term: term, fresh: map[dedupKey]int{}}
+		t := f.begin(index, term)
 		results, bad, err := t.run(encoded, poison)
 		if err == nil {
 			t.commit()
@@ -117,10 +117,19 @@ func (f *FSM) applyLocked(index, term uint64, entry []byte) []Result {
 	}
 }
 
+// begin begins the application of an entry.
+func (f *FSM) begin(index, term uint64) *tx {
+	db := f.db.Load()
+	txn := db.Txn(true)
+	view := &State{Index: index, txn: txn, before: db.Txn(false), fresh: overlay{}}
+	return &tx{f: f, txn: txn, view: view, index: index, term: term, fresh: map[dedupKey]int{}}
+}
+
 // tx is the application of one entry.
 type tx struct {
 	f     *FSM
 	txn   *memdb.Txn
+	view  *State
 	index uint64
 	term  uint64
 	now   Time // of the command at hand
@@ -229,7 +238,7 @@ func (t *tx) commit() {
 }
 
 // state is the view of the entry so far.
-func (t *tx) state() *State { return &State{Index: t.index, txn: t.txn} }
+func (t *tx) state() *State { return t.view }
 
 // put stores an object; ix are its own indexes.
 func put[T any](t *tx, tbl string, o *T, ix *Indexes) {
@@ -240,6 +249,7 @@ func put[T any](t *tx, tbl string, o *T, ix *Indexes) {
 	if err := t.txn.Insert(tbl, o); err != nil {
 		panic(err) // run turns it into an error result, on every node alike
 	}
+	t.view.fresh.put(tbl, o, false)
 }
 
 // drop removes an object and leaves a tombstone.
@@ -247,6 +257,7 @@ func drop[T any](t *tx, tbl, name string, o *T) {
 	if err := t.txn.Delete(tbl, o); err != nil {
 		panic(err) // run turns it into an error result, on every node alike
 	}
+	t.view.fresh.put(tbl, o, true)
 	stone := &Tombstone{Table: tbl, Key: name}
 	put(t, tableTombstones, stone, &stone.Indexes)
 }

@@ -10,10 +10,22 @@ import (
 type State struct {
 	Index uint64 // the last entry applied when the view was taken
 	txn   *memdb.Txn
+
+	// Inside Apply only: the state before the entry and what the entry has put since.
+	before *memdb.Txn
+	fresh  overlay
 }
 
 func get[T any](s *State, tbl, idx string, k any) *T {
-	raw, err := s.txn.First(tbl, idx, k)
+	txn := s.txn
+	if s.before != nil && idx == byID {
+		if raw, ok := s.fresh.object(tbl, k); ok {
+			o, _ := raw.(*T)
+			return o
+		}
+		txn = s.before
+	}
+	raw, err := txn.First(tbl, idx, k)
 	if err != nil {
 		panic(err) // tables and indexes are constants of this package
 	}
