@@ -1,0 +1,171 @@
+package systemtest
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// site makes the archive of a static site of 20 files whose pages say which version they are.
+func site(t testing.TB, version string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for i := range 20 {
+		name, content := fmt.Sprintf("pages/page-%d.html", i), fmt.Sprintf("page %d of %s\n", i, version)
+		if i == 0 {
+			name, content = "index.html", version
+		}
+		h := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// fetch asks one node's ingress for the start page of a host.
+func fetch(c *http.Client, n *node, host string) (status int, body string, err error) {
+	req, err := http.NewRequest(http.MethodGet, "http://"+n.ingress+"/", nil)
+	if err != nil {
+		return 0, "", err
+	}
+	req.Host = host
+	res, err := c.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(b), err
+}
+
+// prober asks all nodes' ingresses in turn, all the time, as a load balancer does: when a connection is refused or
+// breaks, the next node is asked, once. Every other answer than a page of an allowed version is a failure.
+type prober struct {
+	host  string
+	nodes []*node
+	quit  chan struct{}
+	wg    sync.WaitGroup
+
+	mu       sync.Mutex
+	allowed  map[string]bool
+	requests int
+	retried  int
+	failures []string
+}
+
+// probe starts a prober of a project with so many workers that pause for so long between requests.
+func probe(t testing.TB, c *cluster, project string, workers int, pause time.Duration) *prober {
+	p := &prober{host: host(project), nodes: c.nodes, quit: make(chan struct{}), allowed: map[string]bool{}}
+	for i := range workers {
+		p.wg.Go(func() { p.work(i, pause) })
+	}
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *prober) stop() {
+	select {
+	case <-p.quit:
+	default:
+		close(p.quit)
+	}
+	p.wg.Wait()
+}
+
+func (p *prober) work(turn int, pause time.Duration) {
+	transport := &http.Transport{MaxIdleConnsPerHost: 2}
+	defer transport.CloseIdleConnections()
+	c := &http.Client{Timeout: 5 * time.Second, Transport: transport}
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.quit:
+			return
+		case <-tick.C:
+		}
+		turn++
+		p.ask(c, turn)
+	}
+}
+
+func (p *prober) ask(c *http.Client, turn int) {
+	p.mu.Lock()
+	before := p.allowed
+	p.mu.Unlock()
+	if len(before) == 0 {
+		return
+	}
+	began := time.Now()
+	var tries []string
+	for try := range 2 {
+		n := p.nodes[(turn+try)%len(p.nodes)]
+		status, body, err := fetch(c, n, p.host)
+		if err == nil && status == http.StatusOK && p.allows(before, body) {
+			p.count(try, "")
+			return
+		}
+		tries = append(tries, fmt.Sprintf("%s: status %d, body %.200q, %v", n.name, status, body, err))
+		if err == nil {
+			break
+		}
+	}
+	p.count(len(tries)-1, fmt.Sprintf("%s after %s: %s", began.Format("15:04:05.000"), time.Since(began).Round(time.Millisecond), strings.Join(tries, "; ")))
+}
+
+func (p *prober) allows(before map[string]bool, body string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return before[body] || p.allowed[body]
+}
+
+func (p *prober) count(retries int, failure string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests++
+	p.retried += retries
+	if failure != "" {
+		p.failures = append(p.failures, failure)
+	}
+}
+
+// allow says which versions may be answered from now on; the prober begins with the first call.
+func (p *prober) allow(versions ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.allowed = map[string]bool{}
+	for _, v := range versions {
+		p.allowed[v] = true
+	}
+}
+
+// check fails the test for every request that has failed since the last check, and gives how many there were.
+func (p *prober) check(t testing.TB) (requests int) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, f := range p.failures {
+		if i == 10 {
+			t.Errorf("and %d more", len(p.failures)-i)
+			break
+		}
+		t.Errorf("a request failed: %s", f)
+	}
+	requests = p.requests
+	p.requests, p.retried, p.failures = 0, 0, nil
+	return requests
+}
