@@ -58,7 +58,8 @@ func applyDeploymentCreate(t *tx, cmd Command, b DeploymentCreate) (any, error) 
 	if err := b.check(s); err != nil {
 		return nil, err
 	}
-	if err := t.room(b.Project); err != nil {
+	older, err := t.room(b.Project)
+	if err != nil {
 		return nil, err
 	}
 	if s.Project(b.Project) == nil {
@@ -76,7 +77,7 @@ func applyDeploymentCreate(t *tx, cmd Command, b DeploymentCreate) (any, error) 
 	d.Actor, d.CreatedAt = cmd.Actor, t.now
 	t.event(d, "", "queued")
 	if s.Settings().Queue == "latest" {
-		t.supersedeQueued(d)
+		t.supersedeQueued(older, d)
 	}
 	put(t, tableDeployments, d, &d.Indexes)
 	p.NextNumber++
@@ -86,30 +87,25 @@ func applyDeploymentCreate(t *tx, cmd Command, b DeploymentCreate) (any, error) 
 	return DeploymentCreated{ID: d.ID, Number: d.Number}, nil
 }
 
-// room refuses a deployment when too many wait already.
-func (t *tx) room(project string) error {
-	total, own := 0, 0
+// room gives the project's deployments that wait already, and refuses one more when they, or all, are too many.
+func (t *tx) room(project string) ([]*Deployment, error) {
+	total := 0
+	var own []*Deployment
 	for q := range t.state().DeploymentsIn(StatusQueued) {
 		total++
 		if q.Project == project {
-			own++
+			own = append(own, q)
 		}
 	}
-	if total >= queuedInAll || own >= maxQueued {
-		return errs.New(errs.TooMany, "%d deployments wait, %d of them of project %q", total, own, project).
+	if total >= queuedInAll || len(own) >= maxQueued {
+		return nil, errs.New(errs.TooMany, "%d deployments wait, %d of them of project %q", total, len(own), clip(project)).
 			WithHint("try again when some of them have run")
 	}
-	return nil
+	return own, nil
 }
 
 // supersedeQueued cancels the older deployments of the project that still wait.
-func (t *tx) supersedeQueued(newer *Deployment) {
-	var older []*Deployment
-	for q := range t.state().DeploymentsIn(StatusQueued) {
-		if q.Project == newer.Project {
-			older = append(older, q)
-		}
-	}
+func (t *tx) supersedeQueued(older []*Deployment, newer *Deployment) {
 	for _, q := range older {
 		c := q.clone()
 		t.finish(c, StatusCancelled, "replaced in the queue by a newer deployment, "+newer.ID)
