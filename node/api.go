@@ -57,6 +57,11 @@ func (n *Node) Ready() error {
 	if leader, _, _ := n.cluster.Leader(); leader == "" {
 		return errs.New(errs.NoLeader, "node %q knows no leader", n.ID()).WithHint("see that a majority of the nodes is running")
 	}
+	select {
+	case <-n.caughtUp:
+	default:
+		return errs.New(errs.Unavailable, "node %q has started and is catching up", n.ID())
+	}
 	stats := n.cluster.Stats()
 	if stats.CommitIndex > stats.AppliedIndex+maxBehind || n.fsm.State().Node(n.ID()) == nil {
 		return errs.New(errs.Unavailable, "node %q is %d log entries behind", n.ID(), stats.CommitIndex-stats.AppliedIndex)

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -35,8 +34,11 @@ type Node struct {
 	logs     *stepLogs
 	agent    *agent.Agent
 	servers  []server
+	ingress  *http.Server // serves once this node has caught up
+	reserved *reservation // of the ingress address until then
 	engine   string
 	stopping atomic.Bool
+	caughtUp chan struct{} // closed when what was committed before this start is applied here
 
 	closers []func() // in the order of opening
 }
@@ -60,7 +62,8 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	cfg.Logger = cfg.Logger.With("node", identity.NodeID)
-	n := &Node{cfg: cfg, identity: identity, fsm: fsm.New(), logs: &stepLogs{dir: cfg.path("logs"), node: identity.NodeID}}
+	n := &Node{cfg: cfg, identity: identity, fsm: fsm.New(), logs: &stepLogs{dir: cfg.path("logs"), node: identity.NodeID},
+		caughtUp: make(chan struct{})}
 	if err := n.open(ctx); err != nil {
 		n.close()
 		return nil, err
@@ -146,38 +149,39 @@ func (n *Node) openEngine(ctx context.Context, local *static.Sites) (served, err
 // listen binds the listeners for users and puts the handlers and the agent together.
 func (n *Node) listen(engine served, local sites) error {
 	in := ingress.New(ingress.Config{NodeID: n.ID(), States: n.fsm, Local: engine, Peers: peers{n}, Logger: n.cfg.Logger})
-	ingressListener, err := bind("ingress_addr", n.cfg.IngressAddr)
+	reserved, err := reserve(n.cfg.IngressAddr)
 	if err != nil {
-		return err
+		return taken("ingress_addr", n.cfg.IngressAddr, err)
 	}
-	n.serve("ingress", ingressListener, in.Handler())
-	apiListener, err := bind("api_addr", n.cfg.APIAddr)
+	n.onClose(reserved.close)
+	n.reserved, n.ingress = reserved, n.httpServer(in.Handler())
+	apiListener, err := net.Listen("tcp", n.cfg.APIAddr)
 	if err != nil {
-		return err
+		return taken("api_addr", n.cfg.APIAddr, err)
 	}
 	n.serve("api", sniff(apiListener, n.bundle.APITLS()), httpapi.New(httpapi.Deps{Replica: replica{n.fsm, n}, Uploads: n, Members: n,
 		Logs: n, Node: n, Place: reconcile.Targets, MaxUpload: n.cfg.MaxUpload, Logger: n.cfg.Logger,
 		JoinToken: func(secret string) string { return pki.FormatJoinToken(n.bundle.CA.Fingerprint(), secret) }}))
 	n.serve("cluster", n.port.HTTP(), n.peerHandler(in))
 	n.agent = agent.New(agent.Config{Node: n.ID(), Replica: n.fsm, Proposer: n.cluster, Blobs: n.blobs, Sites: local, Engine: engine,
-		Prober: in.Prober(ingressListener.Addr().String()), Logs: n.logs, Logger: n.cfg.Logger})
+		Prober: in.Prober(reserved.addr.String()), Logs: n.logs, Logger: n.cfg.Logger})
 	return nil
 }
 
-func bind(field, addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "listen on %s: %w", addr, err).WithField(field).WithHint("another process may use the port: choose another one")
-	}
-	return l, nil
+func taken(field, addr string, err error) error {
+	return errs.New(errs.Invalid, "listen on %s: %w", addr, err).WithField(field).WithHint("another process may use the port: choose another one")
 }
 
-// serve remembers a server for Run. Headers and idle connections have limits; bodies do not, for uploads and streams
-// take their time.
+// serve remembers a server for Run.
 func (n *Node) serve(name string, l net.Listener, h http.Handler) {
 	n.onClose(func() { _ = l.Close() }) // a server that ran has closed it already
-	n.servers = append(n.servers, server{name: name, listener: l, http: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet(n.cfg.Logger)}})
+	n.servers = append(n.servers, server{name: name, listener: l, http: n.httpServer(h)})
+}
+
+// httpServer limits headers and idle connections; not bodies, for uploads and streams take their time.
+func (n *Node) httpServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: quiet(n.cfg.Logger)}
 }
 
 // peerHandler is what other nodes may ask of this one, over mTLS.
@@ -199,11 +203,12 @@ func (n *Node) peerHandler(in *ingress.Ingress) http.Handler {
 
 // Addrs gives the addresses that are listened on.
 func (n *Node) Addrs() (clusterAddr, apiAddr, ingressAddr string) {
-	addr := map[string]string{}
 	for _, s := range n.servers {
-		addr[s.name] = s.listener.Addr().String()
+		if s.name == "api" {
+			apiAddr = s.listener.Addr().String()
+		}
 	}
-	return n.port.Addr(), addr["api"], addr["ingress"]
+	return n.port.Addr(), apiAddr, n.reserved.addr.String()
 }
 
 func (n *Node) onClose(f func()) { n.closers = append(n.closers, f) }
@@ -233,18 +238,14 @@ func (n *Node) Run(ctx context.Context) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for _, s := range n.servers {
-		wg.Go(func() {
-			if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				cancel(fmt.Errorf("serve %s: %w", s.name, err))
-			}
-		})
+		wg.Go(func() { s.run(cancel) })
 	}
 	wg.Go(func() {
 		if err := n.cluster.Run(run, n.lead); err != nil && run.Err() == nil {
 			cancel(fmt.Errorf("cluster: %w", err))
 		}
 	})
-	wg.Go(func() { n.agent.Run(run) })
+	wg.Go(func() { n.work(run, cancel) })
 	wg.Go(func() { n.introduce(run, cancel) })
 	wg.Go(func() { n.watch(run, cancel) })
 	n.cfg.Logger.Info("node is running", "version", Version, "engine", n.engine)
@@ -268,7 +269,7 @@ func (n *Node) stop() {
 		n.warn("hand over leadership", n.cluster.TransferLeadership(ctx))
 	}
 	var wg sync.WaitGroup
-	for _, s := range n.servers {
+	for _, s := range append(n.servers, server{name: "ingress", http: n.ingress}) {
 		wg.Go(func() {
 			drain, cancel := context.WithTimeout(ctx, 3*time.Second)
 			defer cancel()

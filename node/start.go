@@ -3,9 +3,12 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"kontiki/cluster"
@@ -42,6 +45,45 @@ func (n *Node) introduce(ctx context.Context, fatal context.CancelCauseFunc) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// run serves until the server is shut down.
+func (s server) run(fatal context.CancelCauseFunc) {
+	if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		fatal(fmt.Errorf("serve %s: %w", s.name, err))
+	}
+}
+
+// work lets in user traffic and starts the agent once the node has caught up. While the log is replayed the state is
+// that of some time ago: a route would lead to what was active then, and an agent would do over what was long done.
+func (n *Node) work(ctx context.Context, fatal context.CancelCauseFunc) {
+	for n.catchUp(ctx) != nil {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+	close(n.caughtUp)
+	l, err := n.reserved.listen()
+	if err != nil {
+		fatal(err)
+		return
+	}
+	n.cfg.Logger.Info("caught up, user traffic is let in", "index", n.fsm.Applied())
+	var wg sync.WaitGroup
+	wg.Go(func() { server{name: "ingress", http: n.ingress, listener: l}.run(fatal) })
+	wg.Go(func() { n.agent.Run(ctx) })
+	wg.Wait()
+}
+
+// catchUp waits until everything is applied here that was committed when it was called.
+func (n *Node) catchUp(ctx context.Context) error {
+	index, err := n.cluster.ReadIndex(ctx)
+	if err != nil {
+		return err
+	}
+	return n.fsm.Wait(ctx, index)
 }
 
 func (n *Node) rememberStart(fatal context.CancelCauseFunc) {
