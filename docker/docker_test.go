@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"go.uber.org/goleak"
 
 	"kontiki/fsm"
 )
@@ -42,6 +44,10 @@ var testBinary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
 	if bin, err := testBinary(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(bin))
 	}
@@ -51,11 +57,8 @@ func TestMain(m *testing.M) {
 // open gives an engine on the real Docker, of a cluster of its own; what it leaves behind is removed after the test.
 func open(t *testing.T, edit ...func(*Config)) *Engine {
 	t.Helper()
-	bin, err := testBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := Config{ClusterID: fsm.NewID(), NodeID: "n1", DataDir: t.TempDir(), Binary: bin, Command: []string{"serve"},
+	cluster := fsm.NewID()
+	cfg := Config{ClusterID: cluster, NodeID: "n1", DataDir: t.TempDir(), Binary: ownBinary(t, cluster), Command: []string{"serve"},
 		Check: []string{"check"}, Logger: slog.New(slog.DiscardHandler)}
 	for _, f := range edit {
 		f(&cfg)
@@ -68,6 +71,24 @@ func open(t *testing.T, edit ...func(*Config)) *Engine {
 	t.Cleanup(func() { sweep(t, cfg.ClusterID, e.binary.tag()) })
 	t.Cleanup(func() { _ = e.Close() })
 	return e
+}
+
+// ownBinary gives a copy of the server program whose image no other test has, because it ends in the mark.
+func ownBinary(t *testing.T, mark string) string {
+	t.Helper()
+	bin, err := testBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(t.TempDir(), "kontiki")
+	if err := os.WriteFile(own, append(b, mark...), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return own
 }
 
 // sweep removes what a test's cluster has on the real engine.
@@ -90,7 +111,9 @@ func sweep(t *testing.T, cluster, tag string) {
 			t.Error(err)
 		}
 	}
-	_, _ = api.ImageRemove(ctx, tag, image.RemoveOptions{}) // another test's container may use it: then that one removes it
+	if _, err := api.ImageRemove(ctx, tag, image.RemoveOptions{Force: true}); err != nil && !cerrdefs.IsNotFound(err) {
+		t.Error(err)
+	}
 }
 
 // release writes a release with one page, which holds its ID.

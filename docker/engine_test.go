@@ -80,6 +80,7 @@ func everything(ctx context.Context, e *Engine) map[string]error {
 }
 
 func TestAnEngineThatHangs(t *testing.T) {
+	t.Parallel()
 	free := make(chan struct{})
 	f := newEngine(t, "1.41", func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -101,6 +102,7 @@ func TestAnEngineThatHangs(t *testing.T) {
 }
 
 func TestAnEngineThatFails(t *testing.T) {
+	t.Parallel()
 	f := newEngine(t, "1.41", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusInternalServerError)
@@ -117,6 +119,7 @@ func TestAnEngineThatFails(t *testing.T) {
 }
 
 func TestAFullDiskIsSaidSo(t *testing.T) {
+	t.Parallel()
 	f := newEngine(t, "1.41", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusInternalServerError)
@@ -128,6 +131,7 @@ func TestAFullDiskIsSaidSo(t *testing.T) {
 }
 
 func TestAnEngineThatIgnoresTheFilter(t *testing.T) {
+	t.Parallel()
 	foreign := []container.Summary{{ID: "foreign", Names: []string{"/kontiki-shop-static-n1-c"}, State: "running",
 		Labels: map[string]string{labelManaged: "true", labelProject: "shop", labelRole: "static", labelNode: "n1", labelCluster: "other"}}}
 	f := newEngine(t, "1.41", func(w http.ResponseWriter, _ *http.Request) {
@@ -143,6 +147,38 @@ func TestAnEngineThatIgnoresTheFilter(t *testing.T) {
 	}
 	if n := f.changes.Load(); n != 0 {
 		t.Errorf("%d changes were asked for", n)
+	}
+}
+
+func TestAContainerThatSomebodyElseRemoves(t *testing.T) {
+	t.Parallel()
+	var looks atomic.Int32
+	f := newEngine(t, "1.41", nil)
+	e := openAt(t, f)
+	f.handle = func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/containers/json"):
+			_ = json.NewEncoder(w).Encode([]container.Summary{{ID: "x", Labels: e.labels("shop")}})
+		case strings.HasSuffix(r.URL.Path, "/stop"):
+			w.WriteHeader(http.StatusNoContent)
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"message":"removal of container x is already in progress"}`)
+		case looks.Add(1) < 3:
+			fmt.Fprint(w, `{"Id":"x","State":{"Status":"removing"},"Config":{},"NetworkSettings":{}}`)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"message":"no such container"}`)
+		}
+	}
+	if err := e.RemoveServer(t.Context(), "shop"); err != nil || looks.Load() != 3 {
+		t.Errorf("looked %d times, %v", looks.Load(), err)
+	}
+	looks.Store(-1 << 30)
+	e.limits.call = 300 * time.Millisecond
+	if err := e.RemoveServer(t.Context(), "shop"); errs.CodeOf(err) != errs.DockerTimeout {
+		t.Errorf("it stays: %v", err)
 	}
 }
 
@@ -170,9 +206,11 @@ func realEngine(t *testing.T) *httputil.ReverseProxy {
 }
 
 func TestAReplyThatIsLostMakesNoSecondServer(t *testing.T) {
+	t.Parallel()
 	real := realEngine(t)
 	for _, path := range []string{"/images/create", "/containers/create", "/start", "/stop", "/rename", "DELETE"} {
-		t.Run(path, func(t *testing.T) {
+		t.Run(strings.Trim(path, "/"), func(t *testing.T) {
+			t.Parallel()
 			var lost atomic.Int32
 			f := newEngine(t, "1.41", func(w http.ResponseWriter, r *http.Request) {
 				hit := r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, path) || r.Method == path
@@ -214,6 +252,7 @@ func TestAReplyThatIsLostMakesNoSecondServer(t *testing.T) {
 }
 
 func TestAServerGoesOnWhileTheEngineHangs(t *testing.T) {
+	t.Parallel()
 	real := realEngine(t)
 	var hangs atomic.Bool
 	f := newEngine(t, "1.41", func(w http.ResponseWriter, r *http.Request) {
@@ -234,6 +273,7 @@ func TestAServerGoesOnWhileTheEngineHangs(t *testing.T) {
 }
 
 func TestAvailable(t *testing.T) {
+	t.Parallel()
 	if err := Available(t.Context(), ""); err != nil {
 		t.Errorf("these tests need a Docker engine, which scripts/setup starts: %v", err)
 	}
@@ -258,6 +298,7 @@ func TestAvailable(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	script := filepath.Join(dir, "script")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o755); err != nil {
@@ -280,6 +321,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestTheImageHoldsTheBinaryAlone(t *testing.T) {
+	t.Parallel()
 	bin, err := testBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -306,6 +348,7 @@ func TestTheImageHoldsTheBinaryAlone(t *testing.T) {
 }
 
 func TestNamesAndLabelsAreThoseOfOneNode(t *testing.T) {
+	t.Parallel()
 	e := &Engine{cfg: Config{ClusterID: "01J0000000ABCDEF", NodeID: "n1"}}
 	if got := e.name("shop"); got != "kontiki-shop-static-n1-abcdef" {
 		t.Errorf("name is %s", got)

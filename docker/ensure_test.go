@@ -20,6 +20,7 @@ import (
 )
 
 func TestServerIsMadeOnceAndHardened(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	e.release(t, "shop", "r1")
 	endpoint := e.ensure(t, "shop")
@@ -59,6 +60,7 @@ func TestServerIsMadeOnceAndHardened(t *testing.T) {
 }
 
 func TestWhatHappenedToTheServerIsMended(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	e.release(t, "shop", "r1")
 	for name, harm := range map[string]func(id string) error{
@@ -111,6 +113,7 @@ func (e *Engine) dropImage(t *testing.T) error {
 }
 
 func TestAnUnhealthyServerIsReplaced(t *testing.T) {
+	t.Parallel()
 	e := open(t, func(c *Config) { c.Check = []string{"fail"} })
 	quick := health
 	quick.Interval, quick.Retries, quick.StartPeriod = 50, 1, 0
@@ -131,6 +134,7 @@ func TestAnUnhealthyServerIsReplaced(t *testing.T) {
 }
 
 func TestAnotherConfigurationReplacesTheServerWithoutAGap(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	e.release(t, "shop", "r1")
 	e.ensure(t, "shop")
@@ -179,6 +183,7 @@ func TestAnotherConfigurationReplacesTheServerWithoutAGap(t *testing.T) {
 }
 
 func TestASuccessorThatDoesNotComeUpLeavesTheOldServer(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	e.release(t, "shop", "r1")
 	e.ensure(t, "shop")
@@ -202,6 +207,7 @@ func TestASuccessorThatDoesNotComeUpLeavesTheOldServer(t *testing.T) {
 }
 
 func TestAServerThatDoesNotListen(t *testing.T) {
+	t.Parallel()
 	e := open(t, func(c *Config) { c.Command = []string{"idle"} })
 	e.limits.ready = time.Second
 	if _, err := e.EnsureServer(t.Context(), "shop", health); errs.CodeOf(err) != errs.DockerTimeout || !strings.Contains(err.Error(), "docker logs") {
@@ -250,6 +256,7 @@ func TestCutOffAtEveryPointAndRunAgain(t *testing.T) {
 }
 
 func TestAForeignContainerIsNeverTouched(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	if err := e.ensureImage(t.Context()); err != nil {
 		t.Fatal(err)
@@ -286,6 +293,7 @@ func TestAForeignContainerIsNeverTouched(t *testing.T) {
 }
 
 func TestManyEnsureAtOnceMakeOneServer(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	var all sync.WaitGroup
 	for range 8 {
@@ -300,6 +308,7 @@ func TestManyEnsureAtOnceMakeOneServer(t *testing.T) {
 }
 
 func TestRemoveServer(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	e.release(t, "shop", "r1")
 	e.ensure(t, "shop")
@@ -319,6 +328,7 @@ func TestRemoveServer(t *testing.T) {
 }
 
 func TestServeRelease(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	e.release(t, "shop", "r1")
 	e.release(t, "shop", "r2")
@@ -341,6 +351,7 @@ func TestServeRelease(t *testing.T) {
 }
 
 func TestServeReleaseFindsAServerThatMoved(t *testing.T) {
+	t.Parallel()
 	e := open(t)
 	e.release(t, "shop", "r1")
 	e.ensure(t, "shop")
