@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kontiki/errs"
@@ -55,13 +56,16 @@ func NewLoop(cfg Config) *Loop {
 	return &Loop{cfg: cfg}
 }
 
-// Run judges until ctx ends: after every change of the state and, for what only time changes, every tick.
+// Run judges until ctx ends: after every change of the state and, for what only time changes, every tick. When
+// something was not committed it waits for the tick: a refusal is a log entry too, and would lead to the next one at once.
 func (l *Loop) Run(ctx context.Context) {
 	tick := time.NewTicker(l.cfg.Tick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		changed := l.cfg.Replica.Changed()
-		l.Pass(ctx)
+		if !l.Pass(ctx) {
+			changed = nil
+		}
 		select {
 		case <-changed:
 		case <-tick.C:
@@ -70,14 +74,14 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
-// Pass judges once and waits until what it proposed is committed or refused.
-func (l *Loop) Pass(ctx context.Context) {
+// Pass judges once and waits until what it proposed is committed or refused; it reports whether all was committed.
+func (l *Loop) Pass(ctx context.Context) bool {
 	s := l.cfg.Replica.State()
 	now := time.Now()
 	o := l.watch.Observe(s, now)
 	o.Silent = l.cfg.Silence()
 	o.Scope = l.scope(s, now)
-	l.commit(ctx, Plan(s, o))
+	return l.commit(ctx, Plan(s, o))
 }
 
 // scope limits the pass to projects whose deployments changed, unless nodes changed or a full pass is due.
@@ -99,19 +103,28 @@ func (l *Loop) scope(s *fsm.State, now time.Time) map[string]bool {
 }
 
 // commit proposes the commands together, so that they share log entries.
-func (l *Loop) commit(ctx context.Context, bodies []fsm.Body) {
-	if len(bodies) == 0 || fault.Point("reconcile.commit.before") != nil {
-		return
+func (l *Loop) commit(ctx context.Context, bodies []fsm.Body) bool {
+	if len(bodies) == 0 {
+		return true
 	}
+	if fault.Point("reconcile.commit.before") != nil {
+		return false
+	}
+	var refused atomic.Bool
 	var wg sync.WaitGroup
 	for _, b := range bodies {
-		wg.Go(func() { l.propose(ctx, b) })
+		wg.Go(func() {
+			if !l.propose(ctx, b) {
+				refused.Store(true)
+			}
+		})
 	}
 	wg.Wait()
 	_ = fault.Point("reconcile.commit.after") // the commands are committed: there is nothing left to fail
+	return !refused.Load()
 }
 
-func (l *Loop) propose(ctx context.Context, b fsm.Body) {
+func (l *Loop) propose(ctx context.Context, b fsm.Body) bool {
 	cmd := fsm.NewCommand(b, fsm.NodeActor(l.cfg.Node))
 	cmd.Term = l.cfg.Term
 	r, err := l.cfg.Proposer.Propose(ctx, cmd)
@@ -125,4 +138,5 @@ func (l *Loop) propose(ctx context.Context, b fsm.Body) {
 	case err == nil:
 		l.cfg.Logger.Debug("decided", "command", b.Kind(), "index", r.Index)
 	}
+	return err == nil
 }
