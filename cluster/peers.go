@@ -44,8 +44,8 @@ func (p *peerClient) transport(id, addr string) *http.Transport {
 	if t == nil {
 		t = &http.Transport{
 			DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx, id, addr) },
-			// Forwarding keeps two groups in flight and the rest is status and blobs: a few connections do.
-			MaxIdleConnsPerHost: 8,
+			// Users' requests that another node's instance serves come this way too.
+			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     time.Minute,
 			// The peer's clients may ask for bodies as they are stored; compressing between nodes is not ours to decide.
 			DisableCompression: true,

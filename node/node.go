@@ -137,6 +137,16 @@ func (n *Node) openEngine(ctx context.Context, local *static.Sites) (served, err
 	if choice == EngineEmbedded {
 		return embedded{local.Server()}, nil
 	}
+	e, err := n.openDocker(ctx)
+	if err != nil && n.cfg.Engine == EngineAuto {
+		n.cfg.Logger.Warn("the Docker engine answers but cannot be used, the node serves sites itself", "error", err)
+		n.engine = EngineEmbedded
+		return embedded{local.Server()}, nil
+	}
+	return e, err
+}
+
+func (n *Node) openDocker(ctx context.Context) (served, error) {
 	e, err := docker.Open(ctx, docker.Config{Host: n.cfg.DockerHost, ClusterID: n.identity.ClusterID, NodeID: n.ID(),
 		DataDir: n.cfg.DataDir, Logger: n.cfg.Logger})
 	if err != nil {
