@@ -16,6 +16,9 @@ import (
 	"kontiki/errs"
 )
 
+// slowest is how many bytes a second a node is given to pass an upload on to the others before it answers.
+const slowest = 4 << 20
+
 // maxAnswer bounds what is read of an answer that is no stream.
 const maxAnswer = 64 << 20
 
@@ -149,10 +152,11 @@ type answer struct {
 // attempt asks one node.
 func (c *Client) attempt(ctx context.Context, k call, node *url.URL) (*answer, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	alive := time.AfterFunc(c.idle, func() {
-		cancel(fmt.Errorf("no sign of life from %s for %s", node.Host, c.idle))
+	idle := c.idle + time.Duration(k.size/slowest)*time.Second
+	alive := time.AfterFunc(idle, func() {
+		cancel(fmt.Errorf("no sign of life from %s for %s", node.Host, idle))
 	})
-	touch := func() { alive.Reset(c.idle) }
+	touch := func() { alive.Reset(idle) }
 	stop := func() { alive.Stop(); cancel(nil) }
 	req, upload, err := c.request(ctx, k, node, touch)
 	if err != nil {

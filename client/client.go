@@ -37,7 +37,8 @@ type Config struct {
 	HTTPClient *http.Client
 	// Patience is for how long a request that failed is tried again; 0 means 15 s.
 	Patience time.Duration
-	// Idle is how long a node may give no sign of life while it is asked; 0 means 20 s.
+	// Idle is how long a node may give no sign of life while it is asked; 0 means 20 s. For an upload it is longer, by
+	// its size.
 	Idle time.Duration
 }
 

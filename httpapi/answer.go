@@ -76,9 +76,9 @@ func (c *call) empty() error {
 	return nil
 }
 
-// object answers with a committed object. Such objects never change, a change makes a new one: what was encoded is
+// object answers a read with a committed object. Such objects never change, a change makes a new one: what was encoded is
 // encoded for good.
-func object[T any](s *server, c *call, status int, o *T) error {
+func object[T any](s *server, c *call, o *T) error {
 	body, ok := s.bodies.get(o)
 	if !ok {
 		var err error
@@ -87,7 +87,7 @@ func object[T any](s *server, c *call, status int, o *T) error {
 		}
 		s.bodies.put(o, body)
 	}
-	c.send(status, body)
+	c.send(http.StatusOK, body)
 	return nil
 }
 

@@ -126,7 +126,7 @@ func (s *server) getDeployment(c *call) error {
 	if d == nil {
 		return notFound("deployment", c.Param("id"))
 	}
-	return object(s, c, http.StatusOK, d)
+	return object(s, c, d)
 }
 
 // deploymentNow answers a write with the deployment as it is now.
@@ -135,7 +135,7 @@ func (s *server) deploymentNow(c *call, status int, id string) error {
 	if d == nil {
 		return goneSince("deployment", id)
 	}
-	return object(s, c, status, d)
+	return c.reply(status, d)
 }
 
 func (s *server) cancel(c *call) error {

@@ -57,7 +57,8 @@ func (s *server) allEvents(c *call) error {
 	return s.stream(c, &feed{since: since, project: c.query["project"]})
 }
 
-// stream sends what the feed finds, each time the state has changed, until the feed or the request ends.
+// stream sends what the feed finds, each time the state has changed, until the feed or the request ends or
+// the token is revoked.
 func (s *server) stream(c *call, f *feed) error {
 	defer s.streams.Add(-1)
 	if s.streams.Add(1) > int64(s.MaxStreams) {
@@ -77,20 +78,23 @@ func (s *server) stream(c *call, f *feed) error {
 		changed := s.Replica.Changed()
 		state := s.Replica.State()
 		messages := f.next(state)
+		if len(messages) > 0 {
+			if !s.stillGood(c) {
+				break
+			}
+			beat.Reset(s.Heartbeat)
+		}
 		if err = out.messages(messages); err != nil || f.ended {
 			break
-		}
-		if len(messages) > 0 {
-			beat.Reset(s.Heartbeat)
 		}
 		select {
 		case <-changed:
 		case <-beat.C:
+			if !s.stillGood(c) {
+				return nil
+			}
 			err = out.comment("still here")
 		case <-c.Request.Context().Done():
-			return nil
-		}
-		if !s.stillGood(c) {
 			return nil
 		}
 	}

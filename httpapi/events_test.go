@@ -233,7 +233,7 @@ func TestStreamsShowThatTheyLive(t *testing.T) {
 
 // A stream ends when its token is revoked.
 func TestRevokedTokenEndsItsStreams(t *testing.T) {
-	g := newGroup(t, 1, nil)
+	g := newGroup(t, 1, func(d *httpapi.Deps) { d.Heartbeat = time.Millisecond })
 	c := g.client(t, adminSecret, 0)
 	made, err := c.CreateToken(t.Context(), api.TokenCreate{Name: "ci"})
 	if err != nil {
@@ -244,6 +244,24 @@ func TestRevokedTokenEndsItsStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	read(t, res) // ends
+}
+
+// Nothing that happens after a token is revoked is told to it, not even before the next heartbeat.
+func TestRevokedTokenIsToldNothing(t *testing.T) {
+	g := newGroup(t, 1, nil)
+	c := g.client(t, adminSecret, 0)
+	made, err := c.CreateToken(t.Context(), api.TokenCreate{Name: "ci"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := g.ask(t, "GET", "/api/events", "", "Authorization", "Bearer "+made.Secret)
+	if err := c.RevokeToken(t.Context(), made.Token.ID); err != nil {
+		t.Fatal(err)
+	}
+	deploy(t, c, "hello", "x")
+	if text := read(t, res); strings.Contains(text, "hello") {
+		t.Errorf("told %q", text)
+	}
 }
 
 // A connection that breaks between two messages of one entry loses neither.

@@ -40,7 +40,7 @@ func (s *server) getProject(c *call) error {
 	if p == nil {
 		return notFound("project", c.Param("project"))
 	}
-	return object(s, c, http.StatusOK, p)
+	return object(s, c, p)
 }
 
 func (s *server) createProject(c *call) error {
@@ -75,7 +75,7 @@ func (s *server) projectNow(c *call, status int, name string) error {
 	if p == nil {
 		return goneSince("project", name)
 	}
-	return object(s, c, status, p)
+	return c.reply(status, p)
 }
 
 // goneSince is the answer to a write whose object was removed before it could be shown.
