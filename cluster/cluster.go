@@ -30,6 +30,8 @@ type Cluster struct {
 type life struct {
 	ctx    context.Context // done once the cluster stops
 	stop   context.CancelFunc
+	hard   context.Context // done a little later: for what is worth waiting for
+	giveUp context.CancelFunc
 	failed chan error
 
 	mu      sync.Mutex
@@ -50,20 +52,20 @@ type Member struct {
 
 // Stats are a node's numbers for people and metrics.
 type Stats struct {
-	State                            string
-	Term                             uint64
-	LastIndex, CommitIndex           uint64
-	AppliedIndex, SnapshotIndex      uint64
-	Elections                        uint64        // this node has stood in, since it was opened
-	WriteTypical, WriteLongest       time.Duration // of the last 128 writes to the log, syncs included
-	Queued                           int           // proposals that wait for the leader
-	DiskStalled                      bool          // a write to the log takes longer than Timing.Stall
-	ReachableVoters, ConfiguredVoter int           // leader only: who answers; 0 on others
+	State                       string
+	Term                        uint64
+	LastIndex, CommitIndex      uint64
+	AppliedIndex, SnapshotIndex uint64
+	Elections                   uint64        // this node has stood in, since it was opened
+	WriteTypical, WriteLongest  time.Duration // of the last 128 writes to the log, syncs included
+	Queued                      int           // proposals that wait for the leader
+	DiskStalled                 bool          // a write to the log takes longer than Timing.Stall
 }
 
 func newCluster(cfg Config) *Cluster {
 	c := &Cluster{cfg: cfg, log: cfg.Logger}
 	c.life.ctx, c.life.stop = context.WithCancel(context.Background())
+	c.life.hard, c.life.giveUp = context.WithCancel(context.Background())
 	c.life.failed, c.life.ended = make(chan error, 1), make(chan struct{})
 	c.queue.wake = make(chan struct{}, 1)
 	c.view.init()
@@ -135,9 +137,6 @@ func (c *Cluster) Stats() Stats {
 	if metas, err := c.store.snapshots.List(); err == nil && len(metas) > 0 {
 		s.SnapshotIndex = metas[0].Index
 	}
-	if c.IsLeader() {
-		s.ReachableVoters, s.ConfiguredVoter = c.voters()
-	}
 	return s
 }
 
@@ -206,12 +205,13 @@ func (c *Cluster) end(ctx context.Context) error {
 	}
 }
 
-// shutdown ends in this order: our goroutines; what waits on Raft, which answers everything while it runs, and not
+// shutdown ends in this order: our goroutines and what waits on Raft, which answers everything while it runs and not
 // all of it afterwards; the connections, so that nothing of Raft's waits for a peer; Raft; the stores.
 func (c *Cluster) shutdown() {
 	c.life.stop()
-	c.life.done.Wait()
 	c.settle()
+	c.life.giveUp()
+	c.life.done.Wait()
 	stopped := c.raft.Shutdown()
 	err := c.transport.Close()
 	err = errors.Join(err, stopped.Error())
@@ -232,6 +232,15 @@ func (c *Cluster) settle() {
 	select {
 	case <-settled:
 	case <-limit.C:
+	}
+}
+
+// spawn starts a goroutine that ends with the cluster, unless that is ending already.
+func (c *Cluster) spawn(f func()) {
+	c.life.mu.Lock()
+	defer c.life.mu.Unlock()
+	if !c.life.closing {
+		c.life.done.Go(f)
 	}
 }
 

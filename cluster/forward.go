@@ -71,7 +71,7 @@ func (c *Cluster) forward(leader Member, group []*proposal, release func()) {
 		results, err = c.post(leader, group, changed)
 	}
 	if err != nil {
-		c.pause(changed, 10*c.cfg.Timing.Commit)
+		c.pause(c.life.ctx, changed, c.retryIn())
 		c.retry(group, err)
 		release()
 		return
@@ -166,5 +166,5 @@ func (c *Cluster) call(ctx context.Context, r request) (body []byte, err error) 
 	return nil, a.Error
 }
 
-// retryIn is how long a reader pauses before it asks again.
+// retryIn is how long to leave a leader alone that could not be reached.
 func (c *Cluster) retryIn() time.Duration { return 10 * c.cfg.Timing.Commit }

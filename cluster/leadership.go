@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -70,7 +69,7 @@ func (c *Cluster) settleIn(ctx context.Context, term uint64) bool {
 			return c.raft.CurrentTerm() == term
 		}
 		_, _, changed := c.view.look()
-		c.pauseRead(ctx, changed)
+		c.pause(ctx, changed, c.retryIn())
 	}
 	return false
 }
@@ -92,12 +91,11 @@ func (c *Cluster) TransferLeadership(ctx context.Context) error {
 
 // giveWay is called after a write that stalled: the next will, too.
 func (c *Cluster) giveWay() {
-	if !c.IsLeader() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(c.life.ctx, 5*time.Second)
-	defer cancel()
-	if err := c.TransferLeadership(ctx); err != nil {
-		c.log.Warn("the disk is slow and nobody can take the leadership", "path", c.store.path, "err", err)
-	}
+	c.spawn(func() {
+		ctx, cancel := context.WithTimeout(c.life.ctx, c.cfg.Timing.Hold)
+		defer cancel()
+		if err := c.TransferLeadership(ctx); err != nil {
+			c.log.Warn("the disk is slow and nobody can take the leadership", "path", c.store.path, "err", err)
+		}
+	})
 }

@@ -112,7 +112,8 @@ func (c *Cluster) start() error {
 		Stream:  c.cfg.Network.Raft(),
 		Logger:  log,
 		MaxPool: 4,
-		// Pipelining lets one failed write of a follower's store wedge it for good; in turn costs 0.25 ms.
+		// Pipelining lets one failed write of a follower's store wedge it for good; one at a time costs no more here than
+		// the noise of two syncs.
 		MaxRPCsInFlight:         1,
 		Timeout:                 t.Try,
 		MsgpackUseNewTimeFormat: true,

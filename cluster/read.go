@@ -42,18 +42,7 @@ func (c *Cluster) ReadIndex(ctx context.Context) (uint64, error) {
 		case ctx.Err() != nil:
 			return 0, errs.New(errs.Unavailable, "no leader confirmed the read before its time was up: %w", err).WithHint("try again")
 		}
-		c.pauseRead(ctx, changed)
-	}
-}
-
-func (c *Cluster) pauseRead(ctx context.Context, changed <-chan struct{}) {
-	timer := time.NewTimer(c.retryIn())
-	defer timer.Stop()
-	select {
-	case <-changed:
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-c.life.ctx.Done():
+		c.pause(ctx, changed, c.retryIn())
 	}
 }
 

@@ -15,17 +15,27 @@ import (
 // write lasts, nothing is sent to followers; they elect, and when the write ends at last this node finds it has lost.
 type stallWatch struct {
 	after time.Duration
-	// ended is called after a write that stalled, in a goroutine of its own.
+	// ended is called after a write that stalled, on Raft's goroutine: it must not wait for Raft.
 	ended   func()
+	mu      sync.Mutex
 	stalled atomic.Bool
 }
 
-// watch begins a write; the function it gives ends it.
+// watch begins a write; the function it gives ends it. Raft has one write at a time.
 func (s *stallWatch) watch() (done func()) {
-	timer := time.AfterFunc(s.after, func() { s.stalled.Store(true) })
+	over := false
+	timer := time.AfterFunc(s.after, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.stalled.Store(!over) // it may come just after the write's end
+	})
 	return func() {
-		if !timer.Stop() && s.stalled.Swap(false) {
-			go s.ended()
+		timer.Stop()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		over = true
+		if s.stalled.Swap(false) {
+			s.ended()
 		}
 	}
 }
