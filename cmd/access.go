@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -56,10 +58,10 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.client()
+	return x.client(cmp.Or(a.Patience, 5*time.Second))
 }
 
-func (x access) client() (*client.Client, error) {
+func (x access) client(patience time.Duration) (*client.Client, error) {
 	for _, s := range x.servers {
 		if err := checkPlain(s); err != nil {
 			return nil, err
@@ -69,7 +71,7 @@ func (x access) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(client.Config{Addresses: x.servers, Token: x.token, TLS: trust})
+	c, err := client.New(client.Config{Addresses: x.servers, Token: x.token, TLS: trust, Patience: patience})
 	if err != nil {
 		return nil, &exitError{code: ExitUsage, err: err}
 	}

@@ -139,7 +139,7 @@ func (s *show) client(nodes ...*process) (*client.Client, error) {
 	for _, p := range nodes {
 		x.servers = append(x.servers, "https://"+p.api)
 	}
-	return x.client()
+	return x.client(15 * time.Second)
 }
 
 // await asks until done or the context ends; errors on the way mean "not yet".

@@ -45,7 +45,6 @@ On a terminal it asks before it begins. When following is interrupted the deploy
 	f.StringVar(&d.health, "health-path", "", "path that must answer below 400 before it serves (default /)")
 	f.BoolVar(&d.yes, "yes", false, "do not ask")
 	f.BoolVar(&d.detach, "detach", false, "end when the deployment is queued")
-	_ = c.MarkFlagRequired("project") // the flag is there
 	return c
 }
 
@@ -63,6 +62,9 @@ func (d *deployCmd) how() (client.How, error) {
 }
 
 func (d *deployCmd) run(ctx context.Context, path string) error {
+	if d.project == "" {
+		return usage(fmt.Sprintf("kontiki deploy %s --project <name>", path), "no project is named")
+	}
 	how, err := d.how()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -16,7 +17,8 @@ type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
-	Terminal bool // somebody sits there: questions and moving bars make sense
+	Terminal bool          // somebody sits there: questions and moving bars make sense
+	Patience time.Duration // for how long a node is tried to be reached; 0 means 5 s
 }
 
 // app is one run of the command line: its surroundings and the flags that every command has.

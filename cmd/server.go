@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -75,10 +76,36 @@ type serverAnswer struct {
 
 func (s *serverCmd) serve(ctx context.Context, n *node.Node, out serverAnswer) error {
 	out.Nodes, out.API, out.Ingress = n.Addrs()
-	if err := s.print(out); err != nil {
-		return err
+	if out.Token == "" {
+		if err := s.print(out); err != nil {
+			return err
+		}
+		return n.Run(ctx)
 	}
-	return n.Run(ctx)
+	return s.serveDev(ctx, n, out)
+}
+
+// serveDev announces the node only when it can be used: somebody waits for it.
+func (s *serverCmd) serveDev(ctx context.Context, n *node.Node, out serverAnswer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	announced := make(chan error, 1)
+	go func() {
+		err := await(ctx, "the node to be ready", func(context.Context) (bool, error) {
+			err := n.Ready()
+			return err == nil, err
+		})
+		if err == nil {
+			err = s.print(out)
+		}
+		if err != nil {
+			cancel()
+		}
+		announced <- err
+	}()
+	err := n.Run(ctx)
+	cancel()
+	return cmp.Or(err, <-announced)
 }
 
 func (s *serverCmd) print(out serverAnswer) error {
