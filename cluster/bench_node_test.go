@@ -266,6 +266,9 @@ func (b *bare) order(verb string, args []string) benchReply {
 		}
 		check(b.raft.BootstrapCluster(conf).Error())
 	}
+	if verb == "http" {
+		return benchReply{Addr: b.serve()}
+	}
 	_, leader := b.raft.LeaderWithID()
 	return benchReply{Addr: b.addr, Leader: string(leader), Term: b.raft.CurrentTerm(), Applied: b.raft.AppliedIndex(),
 		Members: len(b.raft.GetConfiguration().Configuration().Servers)}
