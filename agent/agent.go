@@ -90,22 +90,23 @@ func (a *Agent) drain() {
 	}
 }
 
-// sweep starts what the state asks of this node and is not under way, and cancels what it no longer asks for.
+// sweep starts what the state asks of this node and is not under way, and cancels what it no longer asks for. Jobs that
+// have ended are forgotten first: what they stood in the way of begins now, not with the next change of the state.
 func (a *Agent) sweep(ctx context.Context, s *fsm.State) {
-	for _, j := range a.jobs {
+	for key, j := range a.jobs {
 		j.wanted = false
+		select {
+		case <-j.ended:
+			delete(a.jobs, key)
+		default:
+		}
 	}
 	a.sweepSteps(ctx, s)
 	a.sweepRepairs(ctx, s)
 	a.sweepActive(ctx, s)
 	for key, j := range a.jobs {
-		select {
-		case <-j.ended:
-			delete(a.jobs, key)
-		default:
-			if !j.wanted && key.kind != "switch" {
-				j.cancel()
-			}
+		if !j.wanted && key.kind != "switch" {
+			j.cancel()
 		}
 	}
 }

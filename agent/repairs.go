@@ -61,16 +61,16 @@ func (a *Agent) repair(ctx context.Context, r *fsm.Repair, report *fsm.RepairRep
 
 // place makes this node serve an active deployment: the same Ensures as a deployment's own phases.
 func (a *Agent) place(ctx context.Context, r *fsm.Repair, report *fsm.RepairReport) error {
-	d := a.cfg.Replica.State().Deployment(r.Deployment)
-	if d == nil || d.Status != fsm.StatusActive {
-		report.Message = "no longer active"
-		return nil
-	}
-	unlock, err := a.together(ctx, d.Project)
+	unlock, err := a.together(ctx, r.Project)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	d := a.cfg.Replica.State().Deployment(r.Deployment) // as it is now: a removal may have had the project first
+	if d == nil || d.Status != fsm.StatusActive {
+		report.Message = "no longer active"
+		return nil
+	}
 	inst, _, err := a.ensureCopied(ctx, d)
 	if err != nil {
 		return err
@@ -82,8 +82,8 @@ func (a *Agent) place(ctx context.Context, r *fsm.Repair, report *fsm.RepairRepo
 	return nil
 }
 
-// cleanup removes what this node has of a deployment that does not serve; what serves is never removed. It waits for
-// work on the project to end, or a cancelled step could bring back what was removed.
+// cleanup removes what this node has of a deployment that does not serve here; what serves is never removed. It waits
+// for work on the project to end, or a cancelled step could bring back what was removed.
 func (a *Agent) cleanup(ctx context.Context, r *fsm.Repair) error {
 	unlock, err := a.alone(ctx, r.Project)
 	if err != nil {
@@ -92,22 +92,27 @@ func (a *Agent) cleanup(ctx context.Context, r *fsm.Repair) error {
 	defer unlock()
 	s := a.cfg.Replica.State()
 	p := s.Project(r.Project)
-	if p != nil && p.Active == r.Deployment {
+	if d := s.ActiveOf(p); d != nil && d.ID == r.Deployment && d.Serves(a.cfg.Node) {
 		return errs.New(errs.Conflict, "deployment %s is active and stays", r.Deployment)
 	}
 	if err := a.cfg.Sites.Prune(ctx, r.Project, func(d string) bool { return d != r.Deployment }); err != nil {
 		return fmt.Errorf("remove the release: %w", err)
 	}
-	if p != nil && p.Active == "" && !working(s, r.Project) {
+	if p != nil && !a.usesServer(s, r) {
 		return a.cfg.Engine.RemoveServer(ctx, r.Project)
 	}
 	return nil
 }
 
-// working reports whether a deployment of the project is running.
-func working(s *fsm.State, project string) bool {
-	for d := range s.DeploymentsIn(fsm.StatusRunning) {
-		if d.Project == project {
+// usesServer reports whether this node has, or may be about to have, another release of the project to serve.
+func (a *Agent) usesServer(s *fsm.State, r *fsm.Repair) bool {
+	for d := range s.DeploymentsOf(r.Project, 0) {
+		if d.ID != r.Deployment && (d.Status == fsm.StatusRunning || d.Serves(a.cfg.Node)) {
+			return true
+		}
+	}
+	for open := range s.PendingRepairs(a.cfg.Node) {
+		if open.Kind == fsm.RepairPlace && open.Project == r.Project {
 			return true
 		}
 	}

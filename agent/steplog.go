@@ -28,7 +28,7 @@ type stepLog struct {
 func (l *stepLog) line(level, message string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tail = append(l.tail, message)
+	l.tail = append(l.tail, clip(message, 500))
 	if len(l.tail) > tailLines {
 		l.tail = l.tail[1:]
 	}

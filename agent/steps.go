@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -31,20 +32,23 @@ func (a *Agent) runStep(ctx context.Context, d *fsm.Deployment, attempt int) {
 	defer st.log.Close()
 
 	report, err := st.attempt(ctx)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, errNotAsked) {
 		return // the node stops, or the step is no longer asked for: nothing to say
 	}
-	if err != nil {
-		report = fsm.StepReport{Failure: st.failure(err)}
-		st.log.line("error", "failed: "+err.Error())
+	if err == nil {
+		if err = st.report(ctx, report); err == nil || stale(err) || ctx.Err() != nil {
+			return
+		}
+		// A report that is refused for what it says makes the step a failed one: without any it would go on for ever.
 	}
-	report.StepKey = st.key
-	if err := st.report(ctx, report); err != nil && !stale(err) {
-		logger.Error("a step's report was refused", "error", err)
+	st.log.line("error", "failed: "+err.Error())
+	if err := st.report(ctx, fsm.StepReport{Failure: st.failure(err)}); err != nil && !stale(err) {
+		logger.Error("a step's failure cannot be reported", "error", err)
 	}
 }
 
 func (st *step) report(ctx context.Context, r fsm.StepReport) error {
+	r.StepKey = st.key
 	if err := fault.Point("agent.report.before"); err != nil {
 		return err
 	}
@@ -53,6 +57,18 @@ func (st *step) report(ctx context.Context, r fsm.StepReport) error {
 	}
 	return fault.Point("agent.report.after")
 }
+
+// asked reports whether the state still asks for this attempt.
+func (st *step) asked() bool {
+	d := st.a.cfg.Replica.State().Deployment(st.key.Deployment)
+	if d == nil || d.Status != fsm.StatusRunning || d.Phase != st.key.Phase {
+		return false
+	}
+	s := d.Step(st.key.Phase, st.key.Node)
+	return s != nil && s.State == fsm.StepPending && s.Attempt == st.key.Attempt
+}
+
+var errNotAsked = errs.New(errs.StaleReport, "the step is no longer asked for")
 
 // attempt does the work within the phase's deadline, showing by heartbeats that it lives. A panic is a failure with its
 // stack.
@@ -73,6 +89,9 @@ func (st *step) attempt(ctx context.Context) (report fsm.StepReport, err error) 
 		return report, err
 	}
 	defer unlock()
+	if !st.asked() {
+		return report, errNotAsked // a removal may have had the project first: nothing must come back
+	}
 	defer st.heartbeat(work)()
 	defer func() {
 		if p := recover(); p != nil {

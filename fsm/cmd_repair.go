@@ -137,7 +137,8 @@ func (t *tx) repaired(r *Repair, b RepairReport) {
 	}
 	switch r.Kind {
 	case RepairPlace:
-		if d := t.state().Deployment(r.Deployment); d != nil {
+		// Without an instance nothing was placed: the deployment had been replaced meanwhile.
+		if d := t.state().Deployment(r.Deployment); d != nil && b.Instance.Node != "" {
 			c := d.clone()
 			b.Instance.Node = r.Node // nobody speaks for another node
 			c.Instances = withInstance(c.Instances, b.Instance)

@@ -69,6 +69,24 @@ func (t *tx) activate(d *Deployment) {
 	put(t, tableProjects, &p, &p.Indexes)
 	d.Status, d.FinishedAt = StatusActive, t.now
 	t.event(d, "", "active on "+strings.Join(d.Targets, ", "))
+	t.clearLeftOut(d)
+}
+
+// clearLeftOut orders the nodes that were targets for a while, and are none at the end, to remove what they have: nobody
+// would remember it later. A node that is to serve the release after all is ordered to place it when that is done.
+func (t *tx) clearLeftOut(d *Deployment) {
+	var nodes []string
+	for i := range d.Steps {
+		s := &d.Steps[i]
+		if s.State == StepAbandoned && d.Source.Type.RoleIn(s.Phase) == RoleTarget && !slices.Contains(d.Targets, s.Node) {
+			nodes = with(nodes, s.Node)
+		}
+	}
+	for _, n := range nodes {
+		if t.state().Node(n) != nil {
+			t.order(&Repair{Kind: RepairCleanup, Node: n, Project: d.Project, Deployment: d.ID, Reason: "it was left out of the deployment"})
+		}
+	}
 }
 
 // finish gives the deployment a final status. One that worked keeps its phase, active; the others end in failed.
