@@ -23,7 +23,7 @@ func TestCommandRoundTrip(t *testing.T) {
 	if !bytes.Equal(got.Encode(), c.Encode()) {
 		t.Error("one command has two encodings")
 	}
-	if NewCommand(Checkpoint{}, "").ID == NewCommand(Checkpoint{}, "").ID {
+	if other := NewCommand(Checkpoint{}, ""); other.ID == c.ID {
 		t.Error("two commands have one ID")
 	}
 }

@@ -107,6 +107,7 @@ func (f *FSM) applyLocked(index, term uint64, entry []byte) []Result {
 	poison := map[int]error{}
 	for {
 		t := f.begin(index, term)
+		t.records = make([]remembered, 0, len(encoded))
 		results, bad, err := t.run(encoded, poison)
 		if err == nil {
 			t.commit()
