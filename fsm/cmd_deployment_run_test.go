@@ -201,3 +201,22 @@ func TestDeploymentCancel(t *testing.T) {
 	m.refuse(errs.Conflict, DeploymentCancel{ID: id})
 	m.refuse(errs.NotFound, DeploymentCancel{ID: nth(9)})
 }
+
+// Who was a target for a while and is none at the end is told to clean up when the deployment becomes active: nobody
+// would remember it later.
+func TestLeftOutTargetsCleanUp(t *testing.T) {
+	m := three(t)
+	m.join("n4")
+	id := m.start(1, "blog")
+	m.until(id, PhaseCopyingFiles)
+	m.ok(DeploymentAssign{ID: id, Phase: PhaseCopyingFiles, Builder: "n1", Targets: []string{"n3", "n4"}, Reason: "n1 and n2 are away"})
+	m.ok(DeploymentAssign{ID: id, Phase: PhaseCopyingFiles, Builder: "n1", Targets: []string{"n3", "n2"}, Reason: "n2 is back"})
+	m.until(id, PhaseHealthCheck)
+	if n := count(m.state().Repairs()); n != 0 {
+		t.Errorf("%d repairs while it runs", n)
+	}
+	m.until(id, PhaseActive)
+	if got := ids(m.state().Repairs(), func(r *Repair) string { return string(r.Kind) + " " + r.Node }); got != "cleanup n1 cleanup n4" {
+		t.Errorf("repairs are %s", got)
+	}
+}

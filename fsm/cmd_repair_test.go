@@ -121,3 +121,15 @@ func TestRepairsArePruned(t *testing.T) {
 		t.Errorf("%d repairs are kept", n)
 	}
 }
+
+// A node that was ordered to place a release which was replaced meanwhile reports that it is done, with no instance.
+func TestPlacedNothing(t *testing.T) {
+	m := three(t)
+	d := m.activate(1, "blog")
+	id := m.order(RepairOrder{Repair: RepairPlace, Node: "n3", Project: "blog", Deployment: d})
+	m.activate(2, "blog")
+	m.ok(RepairReport{ID: id, Node: "n3", Attempt: 1})
+	if got := instances(m.deployment(d)); got != "n1=http://n1:80 n2=http://n2:80" {
+		t.Errorf("instances are %s", got)
+	}
+}
