@@ -198,11 +198,11 @@ func dropping(t *testing.T, w *world, b blow) {
 	w.expect(t, w.deploy(t, b.executor, unhealthy(w.next())).end(t), fsm.StatusFailed)
 	w.set(t, "max_attempts", fsm.DefaultSettings().MaxAttempts)
 	bystander := w.others(b.executor, w.leader(t))[0]
+	b.arm()
 	bystander.pause(t)
 	w.awaitState(t, bystander, fsm.NodeAway)
-	b.arm()
-	bystander.resume(t)
 	b.land()
+	bystander.resume(t)
 	b.heal()
 }
 
