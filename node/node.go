@@ -293,7 +293,6 @@ func (n *Node) stop() {
 
 // lead is the leader's role: membership and judgement, for as long as this node leads in this term.
 func (n *Node) lead(ctx context.Context, term uint64) {
-	n.cfg.Logger.Info("leading", "term", term)
 	var wg sync.WaitGroup
 	wg.Go(func() { n.cluster.ManageMembers(ctx, n.desired, n.fsm.Changed) })
 	wg.Go(func() {
@@ -301,7 +300,6 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 			Logger: n.cfg.Logger.With("term", term)}).Run(ctx)
 	})
 	wg.Wait()
-	n.cfg.Logger.Info("no longer leading", "term", term)
 }
 
 func (n *Node) desired() []cluster.DesiredMember {

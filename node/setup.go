@@ -91,7 +91,7 @@ func firstEntry(ctx context.Context, cfg Config, id Identity, bundle *pki.Bundle
 	}
 	defer port.Close()
 	c, err := cluster.Open(cluster.Config{NodeID: id.NodeID, ClusterID: id.ClusterID, Dir: cfg.path("raft"), Machine: fsm.New(),
-		Network: port, Logger: cfg.Logger})
+		Network: port, Logger: cfg.Logger.With("node", id.NodeID)})
 	if err != nil {
 		return err
 	}
