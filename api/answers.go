@@ -110,7 +110,8 @@ type Event struct {
 	Failure *fsm.Failure `json:"failure,omitempty"` // of an EventEnd
 }
 
-// EventState is where the deployment is at the message's index.
+// EventState is where the deployment is: phase, progress and attempt of a line are those of the line, all else is as
+// of when the message was sent.
 type EventState struct {
 	Status        fsm.Status        `json:"status,omitempty"` // empty in the end of a deployment that was deleted
 	Phase         fsm.Phase         `json:"phase,omitempty"`

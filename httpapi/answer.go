@@ -41,6 +41,9 @@ func (s *server) fail(c *call, err error) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
 	}
+	if c.Request.ContentLength != 0 {
+		c.readWithin(readRest) // net/http reads on, to keep the connection
+	}
 	body, merr := json.Marshal(api.ErrorBody{Error: api.Error{Error: *e, RequestID: c.id}})
 	if merr != nil {
 		s.Logger.Error("error cannot be encoded", "request_id", c.id, "error", merr)
@@ -199,6 +202,17 @@ func (s *server) catchUp(c *call) error {
 			WithHint("ask another node, or try again")
 	}
 	return nil
+}
+
+// How long a body may take: one of JSON, and what is left of one that is refused.
+const (
+	readJSON = 30 * time.Second
+	readRest = 5 * time.Second
+)
+
+// readWithin bounds the reading of this request's body. An error means that the connection has no deadlines.
+func (c *call) readWithin(d time.Duration) {
+	_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(d))
 }
 
 // extend gives a long request time to go on: the server's own limits are for short ones. An error means that the

@@ -51,6 +51,7 @@ func (c *call) readJSON() ([]byte, error) {
 	if r.ContentLength > maxJSON {
 		return nil, tooLarge
 	}
+	c.readWithin(readJSON)
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxJSON+1))
 	if err != nil {
 		return nil, brokenBody(r, int64(len(raw)), err)

@@ -157,13 +157,17 @@ type uploadBody struct {
 	n, limit int64
 	over     func() error
 	extended time.Time
+	ended    bool  // from then on net/http reads the connection by itself, and a deadline would end the request
 	err      error // what was wrong with it
 }
 
 // Read implements io.Reader.
 func (b *uploadBody) Read(p []byte) (int, error) {
-	if b.err != nil {
+	switch {
+	case b.err != nil:
 		return 0, b.err
+	case b.ended:
+		return 0, io.EOF
 	}
 	if now := time.Now(); now.Sub(b.extended) > time.Second {
 		b.extended = now
@@ -171,14 +175,15 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.from.Read(p)
 	b.n += int64(n)
+	b.ended = errors.Is(err, io.EOF)
 	switch {
 	case b.n > b.limit:
 		b.err = b.over()
 		return 0, b.err
-	case err != nil && !errors.Is(err, io.EOF):
+	case err != nil && !b.ended:
 		b.err = brokenBody(b.call.Request, b.n, err)
 		return n, b.err
-	case errors.Is(err, io.EOF) && b.n == 0:
+	case b.ended && b.n == 0:
 		b.err = errs.New(errs.InvalidArchive, "the upload is empty").WithHint("send a tar, tar.gz, tar.zst or zip archive")
 		return 0, b.err
 	}
