@@ -330,3 +330,36 @@ func arm(t *testing.T, point string) {
 		}
 	})
 }
+
+// Raft that is shut down by a failure in mid-load leaves committed entries unanswered; stopping must not wait for them.
+func TestALeaderThatFailsUnderLoadStops(t *testing.T) {
+	for range 5 {
+		broken := &brokenStore{}
+		g := newGroup(t, true, func(c *Config) {
+			broken.install(c)
+			c.Timing.Try = 100 * time.Millisecond
+			c.Snapshots.Trailing = 1
+		})
+		g.form(1)
+		n := g.leader()
+		var load sync.WaitGroup
+		for w := range 8 {
+			load.Go(func() {
+				for i := 0; ; i++ {
+					if _, err := n.Propose(soon(t), command(fmt.Sprint(w, "-", i))); err != nil {
+						return
+					}
+				}
+			})
+		}
+		g.until("the load is on", func() bool { return len(n.machine.ids()) > 20 })
+		eio := error(syscall.EIO)
+		broken.truncate.Store(&eio)
+		n.Snapshot(soon(t)) // fails as it truncates the log
+		if err := failed(t, n); errs.CodeOf(err) != errs.Unavailable {
+			t.Error(err)
+		}
+		n.Cluster.Kill()
+		load.Wait()
+	}
+}
