@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,7 @@ func (i *initCmd) run(ctx context.Context) error {
 	if err := i.node.load("data", "node"); err != nil {
 		return err
 	}
+	i.node.prefer("log_level", "warn") // how a log begins is nobody's news here
 	cfg, err := i.node.config()
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func (i *initCmd) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out := initAnswer{Cluster: made.ClusterID, Node: made.NodeID, Server: "https://" + id.APIAddr, Token: made.Token, Fingerprint: made.Fingerprint}
+	out := initAnswer{Cluster: made.ClusterID, Node: made.NodeID, Server: "https://" + reachable(id.APIAddr, id.Advertise), Token: made.Token, Fingerprint: made.Fingerprint}
 	if !i.noContext {
 		if out.Context, err = i.storeContext(out); err != nil {
 			return err
@@ -70,6 +72,15 @@ func (i *initCmd) run(ctx context.Context) error {
 		return i.app.printJSON(out)
 	}
 	return i.print(out, cfg.DataDir)
+}
+
+// reachable gives the address under which a listen address is reached from elsewhere.
+func reachable(listen, advertise string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || host != "" && !net.ParseIP(host).IsUnspecified() {
+		return listen
+	}
+	return net.JoinHostPort(advertise, port)
 }
 
 // storeContext writes the context file when there is none; it gives its path, or "" when there is one already.

@@ -247,6 +247,9 @@ func TestInitJoinAndServerRefuseWhatCannotWork(t *testing.T) {
 	if !strings.Contains(out, "kt_") || !strings.Contains(out, "CA fingerprint") || !strings.Contains(said, "next: kontiki server --data "+data) {
 		t.Errorf("init prints:\n%s%s", out, said)
 	}
+	if !strings.Contains(out, "https://127.0.0.1:0") || strings.Contains(said, "level=") {
+		t.Errorf("init prints:\n%s%s", out, said)
+	}
 	run(ExitUsage, append([]string{"init", "--data", data, "--node", "n1"}, addresses...)...)
 	if _, said := run(ExitUsage, "server", "--data", data, "--node", "n2"); !strings.Contains(said, "is that of node n1, not of n2") {
 		t.Errorf("server says:\n%s", said)
@@ -287,5 +290,13 @@ func TestInitWritesTheContextFileOnce(t *testing.T) {
 	}
 	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("a second init changed the context (%v)", err)
+	}
+}
+
+func TestReachable(t *testing.T) {
+	for listen, want := range map[string]string{":7400": "h:7400", "0.0.0.0:7400": "h:7400", "[::]:1": "h:1", "10.0.0.1:7400": "10.0.0.1:7400", "rubbish": "rubbish"} {
+		if got := reachable(listen, "h"); got != want {
+			t.Errorf("%s is reached at %s, want %s", listen, got, want)
+		}
 	}
 }

@@ -110,6 +110,13 @@ func (n *nodeConfig) settle(s setting) error {
 	return nil
 }
 
+// prefer replaces a setting's default where nobody chose a value.
+func (n *nodeConfig) prefer(key, text string) {
+	if n.values[key].origin == key {
+		n.values[key] = value{text: text, origin: key}
+	}
+}
+
 func (n *nodeConfig) text(key string) string { return n.values[key].text }
 
 // checkPorts refuses two listeners on one port.

@@ -132,6 +132,8 @@ func (s *serverCmd) runDev(ctx context.Context) (err error) {
 	if err := s.node.load(); err != nil {
 		return err
 	}
+	s.node.prefer("engine", node.EngineEmbedded)
+	s.node.prefer("log_level", "warn")
 	cfg, err := s.node.config()
 	if err != nil {
 		return err
@@ -148,7 +150,7 @@ func (s *serverCmd) runDev(ctx context.Context) (err error) {
 			err = fmt.Errorf("remove temporary directory: %w", removeErr)
 		}
 	}()
-	if cfg, err = s.devConfig(cfg, filepath.Join(dir, "data")); err != nil {
+	if cfg, err = devConfig(cfg, filepath.Join(dir, "data")); err != nil {
 		return err
 	}
 	name := first(s.node.text("node"), "dev")
@@ -163,8 +165,8 @@ func (s *serverCmd) runDev(ctx context.Context) (err error) {
 	return s.serve(ctx, n, serverAnswer{Cluster: made.ClusterID, Node: made.NodeID, Token: made.Token})
 }
 
-// devConfig fills in what a throw-away node needs: loopback, free ports, and nothing that has to be installed.
-func (s *serverCmd) devConfig(cfg node.Config, data string) (node.Config, error) {
+// devConfig fills in a temporary directory and free ports on loopback.
+func devConfig(cfg node.Config, data string) (node.Config, error) {
 	ports, err := freePorts(3)
 	if err != nil {
 		return cfg, err
@@ -173,8 +175,5 @@ func (s *serverCmd) devConfig(cfg node.Config, data string) (node.Config, error)
 	cfg.ClusterAddr = first(cfg.ClusterAddr, ports[0])
 	cfg.APIAddr = first(cfg.APIAddr, ports[1])
 	cfg.IngressAddr = first(cfg.IngressAddr, ports[2])
-	if s.node.values["engine"].origin == "engine" { // nobody chose one
-		cfg.Engine = node.EngineEmbedded
-	}
 	return cfg, nil
 }
