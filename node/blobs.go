@@ -34,6 +34,7 @@ type blobs struct {
 const (
 	askTime  = time.Second
 	pushTime = 2 * time.Minute
+	dropAge  = 15 * time.Second // longer than an upload waits for its deployment to be committed
 )
 
 // Ensure implements agent.Blobs: those that are known to hold the blob are asked first, then the others.
@@ -111,8 +112,21 @@ func (b *blobs) others(digest string) []*fsm.Node {
 // Open implements agent.Blobs.
 func (b *blobs) Open(digest string) (*os.File, error) { return b.store.Get(digest) }
 
-// Drop implements agent.Blobs.
-func (b *blobs) Drop(_ context.Context, digest string) error { return b.store.Remove(digest) }
+// Drop implements agent.Blobs. What was stored a moment ago stays for now: an upload is stored before the deployment that
+// refers to it is committed, and may be of content that nothing else refers to any more.
+func (b *blobs) Drop(_ context.Context, digest string) error {
+	at, err := b.store.Stored(digest)
+	if errs.CodeOf(err) == errs.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if age := time.Since(at); age < dropAge {
+		return errs.New(errs.Conflict, "%s was stored %s ago and may be needed", digest, age.Round(time.Second))
+	}
+	return b.store.Remove(digest)
+}
 
 // Put implements agent.Blobs.
 func (b *blobs) Put(ctx context.Context, r io.Reader) (fsm.Held, error) { return b.keep(ctx, r, 0) }

@@ -157,9 +157,16 @@ func (n *Node) askPeer(ctx context.Context, id, path string, out any) error {
 	if peer == nil {
 		return errs.New(errs.NotFound, "node %q is no member any more", id)
 	}
+	return n.askAt(ctx, cluster.Member{ID: id, Addr: peer.ClusterAddr}, path, out)
+}
+
+// askAt is askPeer for a node whose address is known from elsewhere. A node that turns this one away says why: the error
+// is then of that code.
+func (n *Node) askAt(ctx context.Context, peer cluster.Member, path string, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cluster.PeerURL(id, peer.ClusterAddr, path), nil)
+	id := peer.ID
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cluster.PeerURL(id, peer.Addr, path), nil)
 	if err != nil {
 		return err
 	}
@@ -170,6 +177,10 @@ func (n *Node) askPeer(ctx context.Context, id, path string, out any) error {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // what there is of it
+		var refusal api.ErrorBody
+		if json.Unmarshal(text, &refusal) == nil && refusal.Error.Code != "" {
+			return &refusal.Error.Error
+		}
 		return errs.New(errs.Unavailable, "node %q answers %s: %s", id, resp.Status, strings.TrimSpace(string(text)))
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(out); err != nil {

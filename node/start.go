@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kontiki/cluster"
+	"kontiki/errs"
 	"kontiki/fsm"
 )
 
@@ -40,11 +41,30 @@ func (n *Node) introduce(ctx context.Context, fatal context.CancelCauseFunc) {
 			n.rememberStart(fatal)
 			return
 		}
+		if err := n.turnedAway(ctx); err != nil {
+			fatal(err)
+			return
+		}
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
 		}
 	}
+}
+
+// turnedAway asks the members this node knows of whether they still take it for one of theirs: after it was removed no
+// leader talks to it, and its own log may end before its removal.
+func (n *Node) turnedAway(ctx context.Context) error {
+	for _, m := range n.cluster.Members() {
+		if m.ID == n.ID() {
+			continue
+		}
+		var status cluster.Status
+		if err := n.askAt(ctx, m, "/cluster/status", &status); errs.CodeOf(err) == errs.RemovedPeer {
+			return err
+		}
+	}
+	return nil
 }
 
 // run serves until the server is shut down.

@@ -48,7 +48,7 @@ func (n *node) arm(t testing.TB, point string) {
 // awaitFired waits until the node has come by an armed point.
 func (n *node) awaitFired(t testing.TB, point string) {
 	t.Helper()
-	await(t, "node "+n.name+" reaches "+point, 20*time.Second, func() error {
+	await(t, "node "+n.name+" reaches "+point, 40*time.Second, func() error {
 		_, err := os.Stat(n.faultFile(point, "fired"))
 		return err
 	})
