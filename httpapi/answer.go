@@ -57,7 +57,7 @@ var typeJSON = []string{"application/json; charset=utf-8"}
 func (c *call) send(status int, body []byte) {
 	h := c.Writer.Header()
 	h["Content-Type"] = typeJSON
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	c.set(h, "Content-Length", strconv.Itoa(len(body)))
 	c.Writer.WriteHeader(status)
 	_, _ = c.Writer.Write(body) // an error here means that nobody listens any more
 }
@@ -131,21 +131,22 @@ func (b *bodyCache) put(o any, body []byte) {
 
 // view gives the state a read is answered from, as fresh as the request asks for.
 func (s *server) view(c *call) (*fsm.State, error) {
+	consistent, err := c.query.flag(paramConsistent)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.waitForMinIndex(c); err != nil {
 		return nil, err
 	}
-	if c.query != nil {
-		consistent, err := c.query.flag(paramConsistent)
-		if err != nil {
+	state := c.state
+	if consistent {
+		if err := s.catchUp(c); err != nil {
 			return nil, err
 		}
-		if consistent {
-			if err := s.catchUp(c); err != nil {
-				return nil, err
-			}
-		}
 	}
-	state := s.Replica.State()
+	if consistent || c.Request.Header.Get(api.HeaderMinIndex) != "" {
+		state = s.Replica.State()
+	}
 	s.stamp(c, state.Index)
 	return state, nil
 }
@@ -153,13 +154,13 @@ func (s *server) view(c *call) (*fsm.State, error) {
 // stamp says what an answer reflects.
 func (s *server) stamp(c *call, index uint64) {
 	h := c.Writer.Header()
-	h[api.HeaderIndex] = []string{strconv.FormatUint(index, 10)}
-	h[api.HeaderNode] = []string{s.Node.ID()}
+	c.set(h, api.HeaderIndex, strconv.FormatUint(index, 10))
+	h[api.HeaderNode] = s.nodeID
 	leader, ago := s.Node.Leader()
 	if leader != "" {
-		h[api.HeaderLeader] = []string{leader}
+		c.set(h, api.HeaderLeader, leader)
 	}
-	h[api.HeaderStale] = []string{strconv.FormatInt(ago.Milliseconds(), 10)}
+	c.set(h, api.HeaderStale, strconv.FormatInt(ago.Milliseconds(), 10))
 }
 
 // waitForMinIndex waits until this node has applied what the request has seen elsewhere.

@@ -35,13 +35,15 @@ func (s *server) authorise(c *call) error {
 		return unauthorised("the request carries no token")
 	}
 	c.hash = sha256.Sum256([]byte(secret))
-	c.token = s.Replica.State().TokenByHash(c.hash[:])
+	c.state = s.Replica.State()
+	c.token = c.state.TokenByHash(c.hash[:])
 	if c.token == nil && c.Request.Header.Get(api.HeaderMinIndex) != "" {
 		// The token may be newer than what this node has applied.
 		if err := s.waitForMinIndex(c); err != nil {
 			return err
 		}
-		c.token = s.Replica.State().TokenByHash(c.hash[:])
+		c.state = s.Replica.State()
+		c.token = c.state.TokenByHash(c.hash[:])
 	}
 	switch {
 	case c.token == nil:

@@ -112,6 +112,6 @@ func New(d Deps) http.Handler {
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &server{Deps: d, origin: http.NewCrossOriginProtection(), boot: newBootID()}
+	s := &server{Deps: d, origin: http.NewCrossOriginProtection(), boot: newBootID(), nodeID: []string{d.Node.ID()}}
 	return s.engine()
 }

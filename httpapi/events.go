@@ -26,10 +26,10 @@ func (s *server) deploymentEvents(c *call) error {
 	if err := s.waitFor(c, since); err != nil {
 		return err
 	}
-	state, err := s.view(c)
-	if err != nil {
+	if _, err := s.view(c); err != nil {
 		return err
 	}
+	state := s.Replica.State() // it may be newer than what the token was found in
 	id := c.Param("id")
 	d := state.Deployment(id)
 	if d == nil {
@@ -47,10 +47,10 @@ func (s *server) allEvents(c *call) error {
 	if err := s.waitFor(c, since); err != nil {
 		return err
 	}
-	state, err := s.view(c)
-	if err != nil {
+	if _, err := s.view(c); err != nil {
 		return err
 	}
+	state := s.Replica.State() // it may be newer than what the token was found in
 	if !given {
 		since = state.Index
 	}

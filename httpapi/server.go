@@ -21,6 +21,7 @@ import (
 type server struct {
 	Deps
 	origin   *http.CrossOriginProtection
+	nodeID   []string      // as a header's value
 	boot     string        // begins the request IDs given here
 	requests atomic.Uint64 // counts them
 	streams  atomic.Int64  // open ones
@@ -82,10 +83,24 @@ type call struct {
 	route *route
 	id    string
 	token *fsm.Token // who asks; nil on open routes
+	state *fsm.State // in which token was found
 	hash  [32]byte   // of its secret
 	query params
 	// changes is the JSON body as it came, for telling a repetition from another request.
 	changes any
+	values  [6]string // of headers: one allocation for all of them
+	used    int
+}
+
+// set sets a header whose name is in its canonical form.
+func (c *call) set(h http.Header, name, value string) {
+	if c.used == len(c.values) {
+		h[name] = []string{value}
+		return
+	}
+	c.values[c.used] = value
+	c.used++
+	h[name] = c.values[c.used-1 : c.used : c.used]
 }
 
 // serve does what every request needs, around the route's own work.
@@ -94,7 +109,7 @@ func (s *server) serve(g *gin.Context, r *route) {
 	began := time.Now()
 	c.id = s.requestID(g.Request)
 	h := g.Writer.Header()
-	h[api.HeaderRequestID] = []string{c.id}
+	c.set(h, api.HeaderRequestID, c.id)
 	h["X-Content-Type-Options"] = noSniff
 	h["Cache-Control"] = noStore
 	defer s.finished(c, began)
