@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"kontiki/api"
 	"kontiki/client"
+	"kontiki/errs"
 	"kontiki/fsm"
 )
 
@@ -204,27 +208,19 @@ func (c *cluster) node(name string) *node {
 func (c *cluster) others(without ...*node) []*node {
 	var out []*node
 	for _, n := range c.nodes {
-		if !contains(without, n) {
+		if !slices.Contains(without, n) {
 			out = append(out, n)
 		}
 	}
 	return out
 }
 
-func contains(set []*node, n *node) bool {
-	for _, m := range set {
-		if m == n {
-			return true
-		}
-	}
-	return false
-}
-
-// depose makes a node that leads hand over and come back.
+// depose makes somebody else lead, by a crash and a return of a node that does.
 func (c *cluster) depose(t testing.TB, n *node) {
 	t.Helper()
 	for c.leader(t) == n {
-		n.stop(t)
+		n.kill(t)
+		c.leader(t)
 		n.start(t)
 		c.awaitReady(t, n)
 	}
@@ -264,6 +260,46 @@ func follow(t testing.TB, c *client.Client, id string, within time.Duration) fsm
 		t.Fatal(errors.Join(errors.New("get the deployment that has ended"), err))
 	}
 	return d
+}
+
+// once sends one request to one node, with nobody to try again, and gives status, headers and the error of the answer.
+func (c *cluster) once(n *node, method, path, key, body string) (answer, error) {
+	req, err := http.NewRequest(method, "http://"+n.api+path, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if body != "" {
+		req.Header.Set("Content-Type", api.ContentTypeJSON)
+	}
+	if key != "" {
+		req.Header.Set(api.HeaderKey, key)
+	}
+	res, err := noKeepAlive.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	a := answer{status: res.StatusCode, header: res.Header}
+	if a.body, err = io.ReadAll(res.Body); err != nil {
+		return a, err
+	}
+	if a.status >= http.StatusBadRequest {
+		var e api.ErrorBody
+		if err := json.Unmarshal(a.body, &e); err != nil {
+			return a, fmt.Errorf("answer %d is no error as all: %w", a.status, err)
+		}
+		a.code = e.Error.Code
+	}
+	return a, nil
+}
+
+// answer is what a request led to.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	code   errs.Code // of an error
 }
 
 // host is under which ingress serves a project.
