@@ -145,7 +145,8 @@ func (t *tx) repaired(r *Repair, b RepairReport) {
 			put(t, tableDeployments, c, &c.Indexes)
 		}
 	case RepairCleanup:
-		if d := t.state().Deployment(r.Deployment); d != nil && d.Serves(r.Node) {
+		// An active deployment changes in any case: it may be placed here again now, and the leader looks at what changes.
+		if d := t.state().Deployment(r.Deployment); d != nil && (d.Serves(r.Node) || d.Status == StatusActive) {
 			c := d.clone()
 			c.Instances = withoutInstance(c.Instances, r.Node)
 			put(t, tableDeployments, c, &c.Indexes)

@@ -228,7 +228,8 @@ func TestLostBuilderHandsOver(t *testing.T) {
 	})
 }
 
-// With all targets gone it waits; it goes on with the one that comes back.
+// With all targets gone it waits; it goes on with the one that comes back. The others remove what they had begun before
+// they get the release in their turn.
 func TestAllTargetsLostAndOneBack(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.queue("d1", "blog")
@@ -247,8 +248,13 @@ func TestAllTargetsLostAndOneBack(t *testing.T) {
 		s.wantStatus("d1", fsm.StatusActive)
 		s.hush("n1", 0)
 		pass(time.Second)
-		if open := orders(s.f.State(), "n1"); len(open) != 1 || open[0].Kind != fsm.RepairPlace {
-			t.Errorf("n1 is back and gets %v", open)
+		for _, want := range []fsm.RepairKind{fsm.RepairCleanup, fsm.RepairPlace} {
+			open := orders(s.f.State(), "n1")
+			if len(open) != 1 || open[0].Kind != want {
+				t.Fatalf("n1 is back and gets %+v, want %s", open, want)
+			}
+			s.do(fsm.RepairReport{ID: open[0].ID, Node: "n1", Attempt: 1, Instance: fsm.Instance{Node: "n1"}})
+			pass(time.Second)
 		}
 	})
 }
