@@ -169,9 +169,10 @@ func (n *Node) listen(engine served, local sites) error {
 	if err != nil {
 		return taken("api_addr", n.cfg.APIAddr, err)
 	}
-	n.serve("api", sniff(apiListener, n.bundle.APITLS()), httpapi.New(httpapi.Deps{Replica: replica{n.fsm, n}, Uploads: n, Members: n,
+	users := n.serve("api", sniff(apiListener, n.bundle.APITLS()), httpapi.New(httpapi.Deps{Replica: replica{n.fsm, n}, Uploads: n, Members: n,
 		Logs: n, Node: n, Place: reconcile.Targets, MaxUpload: n.cfg.MaxUpload, Logger: n.cfg.Logger,
 		JoinToken: func(secret string) string { return pki.FormatJoinToken(n.bundle.CA.Fingerprint(), secret) }}))
+	users.ReadTimeout, users.WriteTimeout = 30*time.Second, time.Minute // the API itself gives uploads and streams their own
 	n.serve("cluster", n.port.HTTP(), n.peerHandler(in))
 	n.agent = agent.New(agent.Config{Node: n.ID(), Replica: n.fsm, Proposer: n.cluster, Blobs: n.blobs, Sites: local, Engine: engine,
 		Prober: in.Prober(reserved.addr.String()), Logs: n.logs, Logger: n.cfg.Logger})
@@ -183,9 +184,11 @@ func taken(field, addr string, err error) error {
 }
 
 // serve remembers a server for Run.
-func (n *Node) serve(name string, l net.Listener, h http.Handler) {
+func (n *Node) serve(name string, l net.Listener, h http.Handler) *http.Server {
 	n.onClose(func() { _ = l.Close() }) // a server that ran has closed it already
-	n.servers = append(n.servers, server{name: name, listener: l, http: n.httpServer(h)})
+	s := n.httpServer(h)
+	n.servers = append(n.servers, server{name: name, listener: l, http: s})
+	return s
 }
 
 // httpServer limits headers and idle connections; not bodies, for uploads and streams take their time.
