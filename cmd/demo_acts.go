@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -206,7 +207,7 @@ func (s *show) serves(ctx context.Context, n *process, e edition) error {
 
 // redeploy deploys the second edition, kills the leader in the middle of it and follows it to its end.
 func (s *show) redeploy(ctx context.Context) error {
-	leader, followers, term, err := s.leader(ctx)
+	_, followers, _, err := s.leader(ctx)
 	if err != nil {
 		return err
 	}
@@ -218,26 +219,21 @@ func (s *show) redeploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.result.leader, s.result.term, s.result.deployment = leader, term, made.ID
-	survivors, err := s.client(followers...)
+	s.result.deployment = made.ID
+	c, err := s.client(s.nodes...)
 	if err != nil {
 		return err
 	}
-	failover := make(chan error, 1)
-	killed := false
-	err = s.follow(ctx, survivors, made.ID, func(e api.Event) {
-		if !killed && inTheMiddle(e) {
-			killed = true
-			failover <- s.killLeader(ctx, leader, survivors, e.Phase)
+	var failover error
+	err = s.follow(ctx, c, made.ID, func(e api.Event) {
+		if s.result.leader == nil && inTheMiddle(e) {
+			failover = s.killLeader(ctx, e.Phase)
 		}
 	})
-	if err != nil {
-		return err
+	if err = cmp.Or(failover, err); err == nil && s.result.leader == nil {
+		err = errors.New("the deployment was over before the leader could be killed")
 	}
-	if !killed {
-		return errors.New("the deployment was over before the leader could be killed")
-	}
-	return <-failover
+	return err
 }
 
 // inTheMiddle reports whether a deployment is at work in a phase that takes a while.
@@ -246,14 +242,23 @@ func inTheMiddle(e api.Event) bool {
 }
 
 // killLeader ends the leader and measures how long the others take to acknowledge a write again.
-func (s *show) killLeader(ctx context.Context, leader *process, survivors *client.Client, phase fsm.Phase) error {
+func (s *show) killLeader(ctx context.Context, phase fsm.Phase) error {
+	leader, others, term, err := s.leader(ctx)
+	if err != nil {
+		return err
+	}
+	survivors, err := s.client(others...)
+	if err != nil {
+		return err
+	}
 	at := time.Now()
 	if err := leader.kill(); err != nil {
 		return err
 	}
+	s.result.leader, s.result.term = leader, term
 	s.result.killedIn = phase
 	s.tell("SIGKILL for the leader %s in phase %s", leader.name, phase)
-	_, err := survivors.UpdateProject(ctx, demoProject, api.ProjectUpdate{Metadata: map[string]string{"demo": "failover"}})
+	_, err = survivors.UpdateProject(ctx, demoProject, api.ProjectUpdate{Metadata: map[string]string{"demo": "failover"}})
 	if err != nil {
 		return fmt.Errorf("write after the leader's death: %w", err)
 	}
