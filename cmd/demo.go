@@ -33,7 +33,8 @@ version, kills the leader (SIGKILL) in the middle of a phase, shows the deployme
 leader, restarts the dead node and shows it catch up.
 
 It ends with exit code 0 only if no request failed, all three nodes have the same state, and every page of the new
-version is served by each of them. Nothing is left behind, unless --keep is given.`,
+version is served by each of them. Nothing is left behind unless --keep is given; with --engine docker the image
+of the project server stays in the engine.`,
 		RunE: func(c *cobra.Command, _ []string) error { return d.run(c.Context()) },
 	}
 	c.Flags().BoolVar(&d.keep, "keep", false, "leave the cluster running and print how to reach it")
