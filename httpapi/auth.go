@@ -45,9 +45,12 @@ func (s *server) authorise(c *call) error {
 		c.state = s.Replica.State()
 		c.token = c.state.TokenByHash(c.hash[:])
 	}
+	if c.token == nil {
+		if err := s.lookAgain(c); err != nil {
+			return err
+		}
+	}
 	switch {
-	case c.token == nil:
-		return unauthorised("the token is not known")
 	case c.token.RevokedAt != 0:
 		return unauthorised("the token was revoked")
 	case c.token.Role != roleAdmin:
@@ -55,6 +58,22 @@ func (s *server) authorise(c *call) error {
 			WithHint("ask an administrator for a token with that role")
 	}
 	return nil
+}
+
+// lookAgain is for a token that was not found: a node that has just started or that is cut off may not know it yet, and
+// must not say that it is none.
+func (s *server) lookAgain(c *call) error {
+	ready := s.Node.Ready() // before the state is looked at: what a ready node does not find is not there
+	c.state = s.Replica.State()
+	c.token = c.state.TokenByHash(c.hash[:])
+	switch {
+	case c.token != nil:
+		return nil
+	case ready != nil:
+		return errs.New(errs.Unavailable, "this node cannot tell yet whether the token is good: %w", ready).
+			WithHint("ask another node, or try again in a moment")
+	}
+	return unauthorised("the token is not known")
 }
 
 func unauthorised(why string) error {

@@ -221,3 +221,19 @@ func TestHead(t *testing.T) {
 		t.Errorf("%d %q %v", res.StatusCode, b, res.Header)
 	}
 }
+
+// A node that has just started knows no token yet and does not turn anybody away for that.
+func TestANodeThatCatchesUpRefusesNoToken(t *testing.T) {
+	g := newGroup(t, 2, nil)
+	impatient, err := client.New(client.Config{Addresses: []string{g.replicas[1].url}, Token: "kt_nobody", Patience: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(impatient.Close)
+	g.replicas[1].notUp.Store(errs.New(errs.Unavailable, "catching up"))
+	_, err = impatient.Projects(t.Context(), client.List{})
+	wantCode(t, err, errs.Unavailable)
+	g.replicas[1].notUp.Store(nil)
+	_, err = impatient.Projects(t.Context(), client.List{})
+	wantCode(t, err, errs.Unauthorized)
+}
