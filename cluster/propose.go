@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"runtime"
 	"time"
 
 	"kontiki/errs"
@@ -112,9 +111,7 @@ func (c *Cluster) commit(group []*proposal) {
 		return
 	}
 	deliver(group, results, nil)
-	// Let those who have their answer come back with their next command before the next group is taken: without it two
-	// half-size groups take turns. It costs nobody a wait (32 → 46 commands per entry with 64 proposers, 131 → 148 with 256).
-	runtime.Gosched()
+	c.queue.gather()
 }
 
 // retry has a group that was not acknowledged tried again. It may be in the log all the same: the state machine knows

