@@ -1,7 +1,7 @@
 # Everything that can be made here; `make help` lists it.
 SHELL   := /bin/bash -o pipefail
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-ENGINE  := env=$$(scripts/setup docker) && eval "$$env" &&
+ENGINE  := env=$$(scripts/setup compiler docker) && eval "$$env" &&
 .DEFAULT_GOAL := help
 .PHONY: help build test demo bench faults sim cover lint fmt clean
 
