@@ -30,9 +30,10 @@ type Config struct {
 
 // Agent carries out what the committed state asks of one node.
 type Agent struct {
-	cfg   Config
-	slots chan struct{}
-	done  chan struct{} // a job has ended
+	cfg    Config
+	slots  chan struct{} // for deployments' work
+	upkeep chan struct{} // for repairs, which never hold up deployments
+	done   chan struct{} // a job has ended
 
 	locks   locks
 	jobs    map[jobKey]*job
@@ -63,8 +64,8 @@ func New(cfg Config) *Agent {
 	if cfg.Jobs == 0 {
 		cfg.Jobs = 32
 	}
-	return &Agent{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), done: make(chan struct{}, 1),
-		jobs: map[jobKey]*job{}, current: map[string]string{}}
+	return &Agent{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), upkeep: make(chan struct{}, max(1, cfg.Jobs/8)),
+		done: make(chan struct{}, 1), jobs: map[jobKey]*job{}, current: map[string]string{}}
 }
 
 // Run works until ctx ends, then waits for its jobs.
@@ -118,14 +119,20 @@ func (a *Agent) sweepSteps(ctx context.Context, s *fsm.State) {
 			continue
 		}
 		key := jobKey{"step", d.ID, d.Phase, step.Attempt}
-		a.start(ctx, key, func(ctx context.Context) { a.runStep(ctx, d, step.Attempt) })
+		a.start(ctx, key, func(ctx context.Context) {
+			a.limited(ctx, a.slots, func() { a.runStep(ctx, d, step.Attempt) })
+		})
 	}
 }
 
 func (a *Agent) sweepRepairs(ctx context.Context, s *fsm.State) {
 	for r := range s.PendingRepairs(a.cfg.Node) {
 		key := jobKey{kind: "repair", id: r.ID, attempt: r.Attempt}
-		a.start(ctx, key, func(ctx context.Context) { a.runRepair(ctx, r) })
+		a.start(ctx, key, func(ctx context.Context) {
+			if sleep(ctx, pauseBefore(r)) == nil {
+				a.limited(ctx, a.upkeep, func() { a.runRepair(ctx, r) })
+			}
+		})
 	}
 }
 
@@ -133,7 +140,8 @@ func (a *Agent) sweepRepairs(ctx context.Context, s *fsm.State) {
 func (a *Agent) sweepActive(ctx context.Context, s *fsm.State) {
 	for d := range s.DeploymentsSince(a.seen) {
 		if d.Status == fsm.StatusActive && d.Serves(a.cfg.Node) && a.current[d.Project] != d.ID {
-			if !a.start(ctx, jobKey{kind: "switch", id: d.Project}, func(ctx context.Context) { a.runSwitch(ctx, d.Project) }) {
+			project := d.Project
+			if !a.start(ctx, jobKey{kind: "switch", id: project}, func(ctx context.Context) { a.runSwitch(ctx, project) }) {
 				return // one is under way: look again when it has ended
 			}
 			a.current[d.Project] = d.ID
@@ -155,14 +163,19 @@ func (a *Agent) start(ctx context.Context, key jobKey, fn func(context.Context))
 		defer a.wake()
 		defer close(j.ended)
 		defer cancel()
-		select {
-		case a.slots <- struct{}{}:
-			defer func() { <-a.slots }()
-			fn(ctx)
-		case <-ctx.Done():
-		}
+		fn(ctx)
 	}()
 	return true
+}
+
+// limited runs fn when there is a free slot, unless ctx ends before.
+func (a *Agent) limited(ctx context.Context, slots chan struct{}, fn func()) {
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+		fn()
+	case <-ctx.Done():
+	}
 }
 
 func (a *Agent) wake() {

@@ -10,15 +10,25 @@ import (
 	"kontiki/fsm"
 )
 
-// runRepair carries out one attempt of a repair and reports. A failed one is ordered again by its report; the attempts
-// are spaced by a back-off that doubles up to half a minute.
+// dropDelay keeps a blob for a moment after its removal is ordered. An upload is stored before the deployment that refers
+// to it is committed, and may be of content that nothing refers to any more: by then the agent sees that it is needed.
+const dropDelay = 15 * time.Second
+
+// pauseBefore is how long an attempt of a repair waits: a failed one is ordered again by its report, and the attempts are
+// spaced by a back-off that doubles up to half a minute.
+func pauseBefore(r *fsm.Repair) time.Duration {
+	switch {
+	case r.Kind == fsm.RepairDropBlob:
+		return dropDelay
+	case r.Attempt > 1:
+		return min(250*time.Millisecond<<min(r.Attempt-2, 10), 30*time.Second)
+	}
+	return 0
+}
+
+// runRepair carries out one attempt of a repair and reports.
 func (a *Agent) runRepair(ctx context.Context, r *fsm.Repair) {
 	logger := a.cfg.Logger.With("repair", r.ID, "kind", r.Kind, "project", r.Project, "deployment", r.Deployment)
-	if r.Attempt > 1 {
-		if sleep(ctx, min(250*time.Millisecond<<min(r.Attempt-2, 10), 30*time.Second)) != nil {
-			return
-		}
-	}
 	report := fsm.RepairReport{ID: r.ID, Node: a.cfg.Node, Attempt: r.Attempt}
 	err := a.repair(ctx, r, &report)
 	if ctx.Err() != nil {
@@ -28,7 +38,7 @@ func (a *Agent) runRepair(ctx context.Context, r *fsm.Repair) {
 		logger.Warn("a repair failed", "error", err)
 		report.Failed, report.Message = true, clip(err.Error(), 1000)
 	}
-	if err := a.propose(ctx, report); err != nil && !stale(err) {
+	if err := a.propose(ctx, report); err != nil && ctx.Err() == nil && !stale(err) {
 		logger.Error("a repair's report was refused", "error", err)
 	}
 }

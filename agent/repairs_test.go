@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -222,7 +223,13 @@ func TestBlobRepairs(t *testing.T) {
 		if b := s.f.State().Blob(x); b == nil || !s.disk.blobs[x] {
 			t.Errorf("blob %+v", b)
 		}
-		s.wantDone(s.order(fsm.RepairOrder{Repair: fsm.RepairDropBlob, Digest: x}))
+		drop := s.order(fsm.RepairOrder{Repair: fsm.RepairDropBlob, Digest: x})
+		pass(dropDelay - time.Second)
+		if !s.disk.blobs[x] {
+			t.Error("the blob went before an upload of the same content could show that it is needed")
+		}
+		pass(time.Second)
+		s.wantDone(drop)
 		if s.f.State().Blob(x) != nil || s.disk.blobs[x] {
 			t.Error("the blob is still there")
 		}
@@ -282,8 +289,9 @@ func TestRefusedRepairReport(t *testing.T) {
 			}
 			return nil
 		}, nil)
-		s.disk.hook = hanging("Blobs.Drop")
-		r := s.order(fsm.RepairOrder{Repair: fsm.RepairDropBlob, Digest: digestOf([]byte("x"))})
+		s.disk.hook = hanging("Blobs.Ensure")
+		s.disk.remote[digestOf([]byte("x"))] = true
+		r := s.order(fsm.RepairOrder{Repair: fsm.RepairFetchBlob, Digest: digestOf([]byte("x"))})
 		s.stop() // ends a repair that hangs
 		s.disk.on(nil)
 		go s.start()
@@ -293,5 +301,19 @@ func TestRefusedRepairReport(t *testing.T) {
 		if !strings.Contains(s.log.String(), "a repair's report was refused") {
 			t.Error("nothing is said")
 		}
+	})
+}
+
+// Repairs that hung, or waited for their next attempt, once took the places of the steps of deployments.
+func TestRepairsDoNotHoldUpDeployments(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		s.disk.on(hanging("Blobs.Drop"))
+		for i := range 50 {
+			s.must(fsm.RepairOrder{Repair: fsm.RepairDropBlob, Node: "n1", Digest: digestOf(fmt.Append(nil, i))})
+		}
+		pass(dropDelay)
+		s.deploy(1, "shop")
+		pass(time.Second)
+		s.want(1, fsm.StatusActive)
 	})
 }
