@@ -105,7 +105,7 @@ func (c *cluster) end(t *testing.T) {
 	}
 }
 
-// client makes a client that asks the nodes in the given order, all of them when none is given.
+// client makes a client that asks the nodes in the given order; without any all of them, those first that run now.
 func (c *cluster) client(t testing.TB, nodes ...*node) *client.Client {
 	t.Helper()
 	return c.clientWith(t, client.Config{}, nodes...)
@@ -114,7 +114,8 @@ func (c *cluster) client(t testing.TB, nodes ...*node) *client.Client {
 func (c *cluster) clientWith(t testing.TB, cfg client.Config, nodes ...*node) *client.Client {
 	t.Helper()
 	if len(nodes) == 0 {
-		nodes = c.nodes
+		nodes = slices.Clone(c.nodes)
+		slices.SortStableFunc(nodes, func(a, b *node) int { return a.absence() - b.absence() })
 	}
 	cfg.Token = c.token
 	for _, n := range nodes {
@@ -126,6 +127,17 @@ func (c *cluster) clientWith(t testing.TB, cfg client.Config, nodes ...*node) *c
 	}
 	t.Cleanup(made.Close)
 	return made
+}
+
+// absence orders nodes by how little there is to expect of them.
+func (n *node) absence() int {
+	switch {
+	case !n.alive():
+		return 1
+	case n.paused:
+		return 2
+	}
+	return 0
 }
 
 func (c *cluster) awaitReady(t testing.TB, nodes ...*node) {
