@@ -31,6 +31,7 @@ type cluster struct {
 type options struct {
 	env      func(n *node) []string // of every call of the binary for the node, from init or join on
 	settings map[string]any         // changed from the defaults
+	large    int                    // bytes of a large page that the world's sites have; 0 for none
 }
 
 // startCluster makes a cluster of n nodes and waits until all are ready.

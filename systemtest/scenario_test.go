@@ -20,12 +20,13 @@ type world struct {
 	active  map[string]string // by project, the deployment that must be active
 	version string            // of the main project
 	played  int
+	large   int // bytes of the sites' large page
 }
 
 // newWorld makes a cluster of three with a first version active and somebody else's files beside ours.
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
-	w := &world{cluster: startCluster(t, 3, o), active: map[string]string{}}
+	w := &world{cluster: startCluster(t, 3, o), active: map[string]string{}, large: o.large}
 	w.users = probe(t, w.cluster, mainProject, 2, 15*time.Millisecond)
 	w.version = w.next()
 	d := w.deploy(t, w.nodes[0], order{project: mainProject, version: w.version}).end(t)
@@ -62,7 +63,7 @@ func (w *world) deploy(t *testing.T, through *node, o order) *placed {
 	t.Helper()
 	p := &placed{w: w, done: make(chan struct{})}
 	c := w.clientWith(t, client.Config{Patience: 60 * time.Second}, append([]*node{through}, w.others(through)...)...)
-	archive := bytes.NewReader(site(t, o.version))
+	archive := bytes.NewReader(siteWith(t, o.version, w.large))
 	o.how.Create = true
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	go func() {

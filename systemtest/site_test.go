@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,20 +15,26 @@ import (
 )
 
 // site makes the archive of a static site of 20 files whose pages say which version they are.
-func site(t testing.TB, version string) []byte {
+func site(t testing.TB, version string) []byte { t.Helper(); return siteWith(t, version, 0) }
+
+// siteWith is site with a large page of so many bytes, 0 for none.
+func siteWith(t testing.TB, version string, large int) []byte {
 	t.Helper()
+	pages := map[string][]byte{"index.html": []byte(version)}
+	for i := range 19 {
+		pages[fmt.Sprintf("pages/page-%d.html", i)] = fmt.Appendf(nil, "page %d of %s\n", i, version)
+	}
+	if large > 0 {
+		pages["large.txt"] = largePage(version, large)
+	}
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	for i := range 20 {
-		name, content := fmt.Sprintf("pages/page-%d.html", i), fmt.Sprintf("page %d of %s\n", i, version)
-		if i == 0 {
-			name, content = "index.html", version
-		}
-		h := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}
+	for _, name := range slices.Sorted(maps.Keys(pages)) {
+		h := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(pages[name])), Typeflag: tar.TypeReg}
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.WriteString(w, content); err != nil {
+		if _, err := w.Write(pages[name]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -34,6 +42,11 @@ func site(t testing.TB, version string) []byte {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+func largePage(version string, size int) []byte {
+	line := []byte(version + "\n")
+	return bytes.Repeat(line, size/len(line))
 }
 
 // fetch asks one node's ingress for the start page of a host.
