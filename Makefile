@@ -24,7 +24,7 @@ faults: ## kill nodes at every fault point of a deployment
 	go test -count=1 -timeout 30m -v -run 'FaultPoint' ./systemtest
 
 sim: ## simulated clusters under random kills, cuts and partitions (SEED=n replays one)
-	go test -count=1 -timeout 15m ./sim -run '^TestSimulation' $(if $(SEED),-v -seed $(SEED) -trace,-seeds 200)
+	go test -count=1 -timeout 15m ./sim -run '^TestSimulation' $(if $(SEED),-v -args -seed $(SEED) -trace,-args -seeds 200)
 
 cover: ## check that the core packages have at least 85 % of their statements tested
 	$(ENGINE) scripts/cover 85 fsm cluster reconcile agent
