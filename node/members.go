@@ -75,6 +75,14 @@ func (n *Node) authorize(nodeID string) error {
 	return nil
 }
 
+// known refuses a request of a node that was removed after it had connected.
+func (n *Node) known(r *http.Request) error {
+	if r.TLS == nil {
+		return errs.New(errs.Unauthorized, "nodes are asked over TLS only")
+	}
+	return n.authorize(pki.NodeID(*r.TLS))
+}
+
 // Status says how the nodes stand in the Raft group; those that do not answer within half a second count as not
 // reachable.
 func (n *Node) Status(ctx context.Context) (api.ClusterStatus, error) {

@@ -206,6 +206,10 @@ func (n *Node) peerHandler(in *ingress.Ingress) http.Handler {
 	mux.HandleFunc("GET /hash/{index}", n.serveHash)
 	relay := in.RelayHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := n.known(r); err != nil {
+			http.Error(w, err.Error(), errs.Status(errs.CodeOf(err)))
+			return
+		}
 		if ingress.IsRelayed(r) {
 			relay.ServeHTTP(w, r)
 			return
