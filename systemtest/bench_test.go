@@ -137,7 +137,7 @@ func (g *bareGroup) leaderURL() string {
 	var leader string
 	await(g.t, "a bare leader", 30*time.Second, func() error {
 		for id := range g.procs {
-			if g.ask(id, "status").Leader == g.ask(id, "status").Addr {
+			if g.ask(id, "status").Leader == id {
 				leader = id
 				return nil
 			}

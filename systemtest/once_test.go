@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"kontiki/api"
 	"kontiki/client"
 	"kontiki/errs"
 	"kontiki/fsm"
@@ -20,7 +21,7 @@ func TestTheSameRequestAHundredTimesIsOneDeployment(t *testing.T) {
 	c := startCluster(t, 3, options{})
 	archive := site(t, "once")
 	leader := c.leader(t)
-	ids := make(chan string, 100)
+	made := make(chan fsm.Deployment, 100)
 	var clients sync.WaitGroup
 	for i := range 100 {
 		order := append(append([]*node{}, c.nodes[i%3:]...), c.nodes[:i%3]...)
@@ -31,25 +32,27 @@ func TestTheSameRequestAHundredTimesIsOneDeployment(t *testing.T) {
 			if err != nil {
 				t.Errorf("one of the hundred: %v", err)
 			}
-			ids <- d.ID
+			made <- d
 		})
 	}
-	first := <-ids
+	first := <-made
 	leader.kill(t)
 	clients.Wait()
-	close(ids)
-	for id := range ids {
-		if id != first {
-			t.Errorf("one of the hundred made deployment %s, another one %s", first, id)
+	close(made)
+	all := c.client(t)
+	for d := range made {
+		all.Observe(d.ModifyIndex)
+		if d.ID != first.ID {
+			t.Errorf("one of the hundred made deployment %s, another one %s", first.ID, d.ID)
 		}
 	}
-	d := follow(t, c.client(t), first, 60*time.Second)
+	d := follow(t, all, first.ID, 60*time.Second)
 	if d.Status != fsm.StatusActive || d.Number != 1 {
 		t.Errorf("deployment %d is %s: %+v", d.Number, d.Status, d.Failure)
 	}
 	leader.start(t)
 	c.awaitReady(t, leader)
-	c.awaitSettled(t, map[string]string{"once": first})
+	c.awaitSettled(t, map[string]string{"once": first.ID})
 	if ds, err := deployments(t, c.client(t)); err != nil || len(ds) != 1 {
 		t.Errorf("there are %d deployments, %v", len(ds), err)
 	}
@@ -66,6 +69,7 @@ func TestStatesAreEqualUnderLoad(t *testing.T) {
 	ws := c.write(t, 4, c.nodes...)
 	stop := make(chan struct{})
 	var deploying sync.WaitGroup
+	one := c.client(t)
 	deploying.Go(func() {
 		for i := 0; ; i++ {
 			select {
@@ -73,11 +77,12 @@ func TestStatesAreEqualUnderLoad(t *testing.T) {
 				return
 			default:
 			}
-			d, err := c.client(t).Deploy(t.Context(), client.DeployRequest{Project: fmt.Sprintf("site-%d", i%5),
+			d, err := one.Deploy(t.Context(), client.DeployRequest{Project: fmt.Sprintf("site-%d", i%5),
 				Archive: bytes.NewReader(site(t, fmt.Sprint(i))), How: client.How{Create: true}})
 			if err == nil {
-				follow(t, c.client(t), d.ID, 60*time.Second)
-			} else {
+				err = one.Follow(t.Context(), d.ID, 0, func(api.Event) error { return nil })
+			}
+			if err != nil {
 				t.Errorf("deploy: %v", err)
 			}
 		}

@@ -17,6 +17,7 @@ const mainProject = "site"
 type world struct {
 	*cluster
 	users   *prober
+	watcher *watcher
 	active  map[string]string // by project, the deployment that must be active
 	version string            // of the main project
 	played  int
@@ -36,6 +37,7 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	w.awaitSettled(t, w.active)
 	w.users.allow(w.version)
+	w.watcher = watch(t, w.cluster, mainProject, d.ModifyIndex)
 	return w
 }
 
@@ -82,7 +84,9 @@ func (p *placed) end(t *testing.T) fsm.Deployment {
 	if p.err != nil {
 		t.Fatalf("deploy: %v", p.err)
 	}
-	d := follow(t, p.w.client(t), p.result.ID, 60*time.Second)
+	c := p.w.client(t)
+	c.Observe(p.result.ModifyIndex) // a node that was not told yet that it is committed waits until it is
+	d := follow(t, c, p.result.ID, 60*time.Second)
 	checkHistory(t, d)
 	return d
 }
@@ -109,6 +113,7 @@ func (w *world) check(t *testing.T) {
 			t.Errorf("node %s answers %d %q, %v; should be %q", n.name, status, body, err, w.version)
 		}
 	}
+	w.watcher.check(t)
 	if w.users.check(t) == 0 {
 		t.Error("nobody asked for the site meanwhile")
 	}

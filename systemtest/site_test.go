@@ -70,6 +70,7 @@ func fetch(c *http.Client, n *node, host string) (status int, body string, err e
 type prober struct {
 	host  string
 	nodes []*node
+	tries int // nodes asked for one request
 	quit  chan struct{}
 	wg    sync.WaitGroup
 
@@ -82,7 +83,7 @@ type prober struct {
 
 // probe starts a prober of a project with so many workers that pause for so long between requests.
 func probe(t testing.TB, c *cluster, project string, workers int, pause time.Duration) *prober {
-	p := &prober{host: host(project), nodes: c.nodes, quit: make(chan struct{}), allowed: map[string]bool{}}
+	p := &prober{host: host(project), nodes: c.nodes, tries: 2, quit: make(chan struct{}), allowed: map[string]bool{}}
 	for i := range workers {
 		p.wg.Go(func() { p.work(i, pause) })
 	}
@@ -118,14 +119,14 @@ func (p *prober) work(turn int, pause time.Duration) {
 
 func (p *prober) ask(c *http.Client, turn int) {
 	p.mu.Lock()
-	before := p.allowed
+	before, most := p.allowed, p.tries
 	p.mu.Unlock()
 	if len(before) == 0 {
 		return
 	}
 	began := time.Now()
 	var tries []string
-	for try := range 2 {
+	for try := range most {
 		n := p.nodes[(turn+try)%len(p.nodes)]
 		status, body, err := fetch(c, n, p.host)
 		if err == nil && status == http.StatusOK && p.allows(before, body) {
@@ -164,6 +165,13 @@ func (p *prober) allow(versions ...string) {
 	for _, v := range versions {
 		p.allowed[v] = true
 	}
+}
+
+// patient makes the load balancer ask every node before it gives up.
+func (p *prober) patient() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tries = len(p.nodes)
 }
 
 // check fails the test for every request that has failed since the last check, and gives how many there were.
