@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"kontiki/errs"
@@ -54,12 +55,12 @@ func (a *Agent) repair(ctx context.Context, r *fsm.Repair, report *fsm.RepairRep
 	case fsm.RepairCleanup:
 		err = a.cleanup(ctx, r)
 	case fsm.RepairForget:
-		err = a.forget(ctx, r.Project)
+		err = a.forget(ctx, r)
 	case fsm.RepairFetchBlob:
 		err = a.cfg.Blobs.Ensure(ctx, r.Digest)
 		report.Digests = []string{r.Digest}
 	case fsm.RepairDropBlob:
-		err = a.dropBlob(ctx, r.Digest)
+		err = a.dropBlob(ctx, r, report)
 	default:
 		err = errs.New(errs.UnknownCommand, "this version does not know the repair %q", r.Kind).WithHint("update this node's kontiki")
 	}
@@ -69,18 +70,23 @@ func (a *Agent) repair(ctx context.Context, r *fsm.Repair, report *fsm.RepairRep
 	return fault.Point("agent.repair.after")
 }
 
-// place makes this node serve an active deployment: the same Ensures as a deployment's own phases.
+// place makes this node serve an active deployment: the same Ensures as a deployment's own phases. When the deployment
+// was replaced meanwhile, what an earlier try has made of it is removed.
 func (a *Agent) place(ctx context.Context, r *fsm.Repair, report *fsm.RepairReport) error {
 	unlock, err := a.together(ctx, r.Project)
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	d := a.cfg.Replica.State().Deployment(r.Deployment) // as it is now: a removal may have had the project first
 	if d == nil || d.Status != fsm.StatusActive {
+		unlock()
 		report.Message = "no longer active"
-		return nil
+		if d != nil && d.Serves(a.cfg.Node) {
+			return nil
+		}
+		return a.cleanup(ctx, r)
 	}
+	defer unlock()
 	inst, _, err := a.ensureCopied(ctx, d)
 	if err != nil {
 		return err
@@ -101,63 +107,98 @@ func (a *Agent) cleanup(ctx context.Context, r *fsm.Repair) error {
 	}
 	defer unlock()
 	s := a.cfg.Replica.State()
-	p := s.Project(r.Project)
-	if d := s.ActiveOf(p); d != nil && d.ID == r.Deployment && d.Serves(a.cfg.Node) {
+	if d := s.ActiveOf(s.Project(r.Project)); d != nil && d.ID == r.Deployment && d.Serves(a.cfg.Node) {
 		return errs.New(errs.Conflict, "deployment %s is active and stays", r.Deployment)
+	}
+	if err := a.leave(ctx, s, r); err != nil {
+		return err
 	}
 	if err := a.cfg.Sites.Prune(ctx, r.Project, func(d string) bool { return d != r.Deployment }); err != nil {
 		return fmt.Errorf("remove the release: %w", err)
 	}
-	if p != nil && !a.usesServer(s, r) {
+	if !a.usesServer(s, r) {
 		return a.cfg.Engine.RemoveServer(ctx, r.Project)
 	}
 	return nil
 }
 
-// usesServer reports whether this node has, or may be about to have, another release of the project to serve.
-func (a *Agent) usesServer(s *fsm.State, r *fsm.Repair) bool {
+// leave makes current name another release when this node no longer serves the project's active one: nothing would ever
+// move it away from the one that is to be removed.
+func (a *Agent) leave(ctx context.Context, s *fsm.State, r *fsm.Repair) error {
+	if active := s.ActiveOf(s.Project(r.Project)); active != nil && active.Serves(a.cfg.Node) {
+		return nil
+	}
 	for d := range s.DeploymentsOf(r.Project, 0) {
-		if d.ID != r.Deployment && (d.Status == fsm.StatusRunning || d.Serves(a.cfg.Node)) {
-			return true
+		if d.ID != r.Deployment && d.Serves(a.cfg.Node) && d.Status == fsm.StatusSuperseded {
+			if err := a.cfg.Sites.EnsureCurrent(ctx, r.Project, d.ID); err != nil {
+				return fmt.Errorf("let current name release %s: %w", d.ID, err)
+			}
+			return nil
 		}
 	}
+	return nil
+}
+
+// usesServer reports whether the project's server has something to serve on this node besides what is to be removed, now
+// or when work under way is done. Whatever that comes to, this node gets to know of its end by another cleanup.
+func (a *Agent) usesServer(s *fsm.State, r *fsm.Repair) bool {
+	removed := map[string]bool{r.Deployment: true}
 	for open := range s.PendingRepairs(a.cfg.Node) {
-		if open.Kind == fsm.RepairPlace && open.Project == r.Project {
+		if open.Project != r.Project || open.ID == r.ID {
+			continue
+		}
+		switch open.Kind {
+		case fsm.RepairPlace:
+			return true
+		case fsm.RepairCleanup:
+			removed[open.Deployment] = true // and its report may be on its way
+		}
+	}
+	for d := range s.DeploymentsOf(r.Project, 0) {
+		if !removed[d.ID] && (d.Serves(a.cfg.Node) || d.Status == fsm.StatusRunning && a.prepares(d)) {
 			return true
 		}
 	}
 	return false
 }
 
+// prepares reports whether this node has begun to prepare the release.
+func (a *Agent) prepares(d *fsm.Deployment) bool {
+	return slices.ContainsFunc(d.Steps, func(s fsm.Step) bool {
+		return s.Node == a.cfg.Node && d.Source.Type.RoleIn(s.Phase) == fsm.RoleTarget
+	})
+}
+
 // forget removes all this node has of a deleted project; what a new project of the same name has made since stays.
-func (a *Agent) forget(ctx context.Context, project string) error {
-	unlock, err := a.alone(ctx, project)
+func (a *Agent) forget(ctx context.Context, r *fsm.Repair) error {
+	unlock, err := a.alone(ctx, r.Project)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	s := a.cfg.Replica.State()
-	if s.Project(project) == nil {
-		if err := a.cfg.Engine.RemoveServer(ctx, project); err != nil {
-			return fmt.Errorf("remove the server of project %s: %w", project, err)
+	if !a.usesServer(s, r) {
+		if err := a.cfg.Engine.RemoveServer(ctx, r.Project); err != nil {
+			return fmt.Errorf("remove the server of project %s: %w", r.Project, err)
 		}
 	}
-	if err := a.cfg.Sites.Prune(ctx, project, func(d string) bool { return s.Deployment(d) != nil }); err != nil {
-		return fmt.Errorf("remove the files of project %s: %w", project, err)
+	if err := a.cfg.Sites.Prune(ctx, r.Project, func(d string) bool { return s.Deployment(d) != nil }); err != nil {
+		return fmt.Errorf("remove the files of project %s: %w", r.Project, err)
 	}
 	return nil
 }
 
-// dropBlob removes a blob unless something has come to need it since.
-func (a *Agent) dropBlob(ctx context.Context, digest string) error {
+// dropBlob removes a blob. When something has come to need it since, it stays, and the report says that it is held.
+func (a *Agent) dropBlob(ctx context.Context, r *fsm.Repair, report *fsm.RepairReport) error {
 	for _, status := range []fsm.Status{fsm.StatusQueued, fsm.StatusRunning, fsm.StatusActive} {
 		for d := range a.cfg.Replica.State().DeploymentsIn(status) {
-			if d.Source.Digest == digest || d.Artifact != nil && d.Artifact.Manifest == digest {
-				return errs.New(errs.Conflict, "deployment %s needs %s", d.ID, digest)
+			if d.Source.Digest == r.Digest || d.Artifact != nil && d.Artifact.Manifest == r.Digest {
+				report.Message, report.Digests = "deployment "+d.ID+" needs it", []string{r.Digest}
+				return a.cfg.Blobs.Ensure(ctx, r.Digest)
 			}
 		}
 	}
-	return a.cfg.Blobs.Drop(ctx, digest)
+	return a.cfg.Blobs.Drop(ctx, r.Digest)
 }
 
 // runSwitch makes the project's current link name the active deployment, trying until it does or that is no longer the

@@ -174,7 +174,7 @@ func TestForget(t *testing.T) {
 	})
 }
 
-// A project of the same name made since keeps what it has, and what is left of the old one goes once current can.
+// A project of the same name made since keeps its releases, and what is left of the old one goes once current can.
 func TestForgetKeepsTheNewProject(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.deploy(1, "blog")
@@ -184,7 +184,7 @@ func TestForgetKeepsTheNewProject(t *testing.T) {
 		s.queue(2, "blog")
 		s.start()
 		synctest.Wait()
-		if got := s.disk.has(); !strings.Contains(got, "release blog/"+id(2)) || !strings.Contains(got, "server blog") {
+		if got := s.disk.has(); !strings.Contains(got, "release blog/"+id(2)) {
 			t.Fatalf("on the disk is\n%s", got)
 		}
 		s.must(fsm.DeploymentStart{ID: id(2), Builder: "n1", Targets: []string{"n1"}})
@@ -236,7 +236,7 @@ func TestBlobRepairs(t *testing.T) {
 	})
 }
 
-// A blob that something has come to need since the order stays: archives, contents and manifests.
+// A blob that something has come to need since the order stays, archives as well as manifests, and is known to be there.
 func TestNeededBlobsStay(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.deploy(1, "blog")
@@ -244,10 +244,85 @@ func TestNeededBlobsStay(t *testing.T) {
 		for _, digest := range []string{d.Source.Digest, d.Artifact.Manifest} {
 			r := s.order(fsm.RepairOrder{Repair: fsm.RepairDropBlob, Digest: digest})
 			pass(time.Minute)
-			if r = s.repair(r.ID); r.State != fsm.StepPending || !s.disk.blobs[digest] {
-				t.Errorf("repair %+v", r)
+			s.wantDone(r)
+			if b := s.f.State().Blob(digest); b == nil || !s.disk.blobs[digest] {
+				t.Errorf("blob %s: %+v", digest, b)
 			}
 		}
+	})
+}
+
+// Regression: an agent that dies while it places a release, and comes back when that was replaced, removes what it had
+// made; one whose report was lost finds that the node serves it, and leaves it.
+func TestPlaceInterruptedAndReplaced(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		s.elsewhere(1, "blog")
+		s.disk.on(hanging("Sites.EnsureWebroot"))
+		r := s.order(fsm.RepairOrder{Repair: fsm.RepairPlace, Project: "blog", Deployment: id(1)})
+		s.wantDisk("release blog/"+id(1), "server blog")
+		s.stop()
+		s.elsewhere(2, "blog")
+		s.disk.on(nil)
+		s.start()
+		synctest.Wait()
+		s.wantDone(r)
+		s.wantDisk()
+		s.deploy(3, "blog")
+		s.deploy(4, "blog")
+		s.wantDone(s.order(fsm.RepairOrder{Repair: fsm.RepairPlace, Project: "blog", Deployment: id(3)}))
+		if !s.disk.releases["blog/"+id(3)] {
+			t.Error("a release that serves was removed")
+		}
+	})
+}
+
+// Regression: a project's server goes when the node has nothing more to serve, though a deployment that runs elsewhere is
+// under way; what the node itself prepares keeps it.
+func TestServerGoesWhenNothingIsServed(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		s.disk.on(hanging("Prober.Probe"))
+		s.deploy(1, "blog")
+		s.stop()
+		s.must(fsm.DeploymentCancel{ID: id(1)})
+		s.queue(2, "blog")
+		s.must(fsm.DeploymentStart{ID: id(2), Builder: "n2", Targets: []string{"n2"}})
+		s.start()
+		synctest.Wait()
+		s.wantDisk()
+		s.must(fsm.DeploymentCancel{ID: id(2)})
+		s.deploy(3, "blog") // hangs in its health check
+		s.order(fsm.RepairOrder{Repair: fsm.RepairForget, Project: "blog"})
+		s.stop()
+		a := New(Config{Node: "n1", Replica: s.f})
+		if !a.usesServer(s.f.State(), &fsm.Repair{Project: "blog", Deployment: id(1)}) {
+			t.Error("the server of a release under way is said to be of no use")
+		}
+		s.disk.on(nil)
+		s.start()
+		pass(time.Second)
+		s.wantDisk(served(3, "blog")...)
+	})
+}
+
+// Regression: a node that no longer serves the project's active release gets rid of the others all the same, the one that
+// current names included, and of the server when two are cleaned up at a time.
+func TestCleanupWhereTheActiveOneIsElsewhere(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		s.deploy(1, "blog")
+		s.deploy(2, "blog")
+		s.elsewhere(3, "blog")
+		s.wantDone(s.order(fsm.RepairOrder{Repair: fsm.RepairCleanup, Project: "blog", Deployment: id(2)}))
+		s.wantDisk(served(1, "blog")...)
+		s.deploy(4, "blog")
+		s.elsewhere(5, "blog")
+		s.stop()
+		for _, n := range []int{1, 4} {
+			s.order(fsm.RepairOrder{Repair: fsm.RepairCleanup, Project: "blog", Deployment: id(n)})
+		}
+		s.disk.failing("Sites.EnsureCurrent", 2, errs.New(errs.DiskFull, "no room"))
+		s.start()
+		pass(time.Minute)
+		s.wantDisk()
 	})
 }
 

@@ -152,6 +152,8 @@ func (t *tx) repaired(r *Repair, b RepairReport) {
 			put(t, tableDeployments, c, &c.Indexes)
 		}
 	case RepairDropBlob:
-		t.lost(r.Digest, r.Node)
+		if !slices.Contains(b.Digests, r.Digest) { // otherwise something needs it again, and the node has kept it
+			t.lost(r.Digest, r.Node)
+		}
 	}
 }
