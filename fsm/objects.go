@@ -39,7 +39,7 @@ type Settings struct {
 // DefaultSettings are those of a fresh cluster.
 func DefaultSettings() Settings {
 	return Settings{BaseDomain: "kontiki.localhost", NodeLost: 30_000, NodeAway: 3_000, Stuck: 300_000, MaxAttempts: 5,
-		RetryBackoff: 500, Builds: 4, Queue: "latest", Keep: 5,
+		RetryBackoff: 500, Builds: 16, Queue: "latest", Keep: 5,
 		Deadlines: map[Phase]Millis{PhasePullingSource: 600_000, PhaseBuilding: 1_800_000, PhaseCopyingFiles: 600_000,
 			PhaseCreatingSymlinks: 60_000, PhaseUpdatingRoutes: 60_000, PhaseHealthCheck: 300_000}}
 }

@@ -26,69 +26,85 @@ import (
 
 var _ agent.Logs = (*stepLogs)(nil)
 
-// stepLogs keeps the logs of this node's steps: <dir>/<deployment>/<phase>-<attempt>.log, a line each of time, level and
-// text.
+// stepLogs keeps what this node's steps write: <dir>/<deployment>.log, a line each of time, phase-attempt, level and text.
+// One file per deployment and not per step: creating files is the dearest part of a small deployment.
 type stepLogs struct {
 	dir  string
 	node string
 }
 
-// Create implements agent.Logs.
+// stepWriter puts the step into each line. A line is one write, and appending writes are whole.
+type stepWriter struct {
+	*os.File
+	step string
+}
+
+func (w stepWriter) Write(line []byte) (int, error) {
+	stamp, text, _ := strings.Cut(string(line), " ")
+	if _, err := w.File.WriteString(stamp + " " + w.step + " " + text); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+// Create implements agent.Logs; each write must be one line that begins with a time and a space.
 func (l *stepLogs) Create(deployment string, phase fsm.Phase, attempt int) (io.WriteCloser, error) {
+	path, err := l.path(deployment)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(l.dir, 0o700); err == nil {
+			f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the step log: %w", err)
+	}
+	return stepWriter{f, fmt.Sprintf("%s-%d", phase, attempt)}, nil
+}
+
+func (l *stepLogs) path(deployment string) (string, error) {
 	if !fsm.ValidID(deployment) {
-		return nil, errs.New(errs.Invalid, "%q is no deployment's ID", deployment)
+		return "", errs.New(errs.Invalid, "%q is no deployment's ID", deployment).WithField("id")
 	}
-	dir := filepath.Join(l.dir, deployment)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make log directory: %w", err)
-	}
-	return os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s-%d.log", phase, attempt)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return filepath.Join(l.dir, deployment+".log"), nil
 }
 
 // read gives this node's lines about a deployment.
 func (l *stepLogs) read(deployment string) ([]api.LogLine, error) {
-	if !fsm.ValidID(deployment) {
-		return nil, errs.New(errs.Invalid, "%q is no deployment's ID", deployment).WithField("id")
+	path, err := l.path(deployment)
+	if err != nil {
+		return nil, err
 	}
-	dir := filepath.Join(l.dir, deployment)
-	files, err := os.ReadDir(dir)
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read logs: %w", err)
-	}
-	var lines []api.LogLine
-	for _, f := range files {
-		phase, attempt, ok := strings.Cut(strings.TrimSuffix(f.Name(), ".log"), "-")
-		n, err := strconv.Atoi(attempt)
-		if !ok || err != nil {
-			continue
-		}
-		lines, err = l.readFile(lines, filepath.Join(dir, f.Name()), api.LogLine{Node: l.node, Phase: fsm.Phase(phase), Attempt: n})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return lines, nil
-}
-
-func (l *stepLogs) readFile(lines []api.LogLine, path string, like api.LogLine) ([]api.LogLine, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
+		return nil, fmt.Errorf("read the step log: %w", err)
 	}
 	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		stamp, text, _ := strings.Cut(s.Text(), " ")
-		at, err := time.Parse(time.RFC3339Nano, stamp)
-		if err != nil {
-			continue // a line that a crash cut short
+	var lines []api.LogLine
+	in := bufio.NewScanner(f)
+	for in.Scan() {
+		if line, ok := l.parse(in.Text()); ok {
+			lines = append(lines, line)
 		}
-		like.At, like.Line = fsm.Time(at.UnixMilli()), text
-		lines = append(lines, like)
 	}
-	return lines, nil
+	return lines, in.Err()
+}
+
+// parse reads a line; one that a crash cut short is passed over.
+func (l *stepLogs) parse(text string) (api.LogLine, bool) {
+	stamp, rest, _ := strings.Cut(text, " ")
+	step, rest, ok := strings.Cut(rest, " ")
+	phase, attempt, _ := strings.Cut(step, "-")
+	at, err1 := time.Parse(time.RFC3339Nano, stamp)
+	n, err2 := strconv.Atoi(attempt)
+	return api.LogLine{At: fsm.Time(at.UnixMilli()), Node: l.node, Phase: fsm.Phase(phase), Attempt: n, Line: rest},
+		ok && err1 == nil && err2 == nil
 }
 
 // serveLogs answers another node's question for this node's lines.
