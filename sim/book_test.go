@@ -16,16 +16,18 @@ import (
 
 // book is kept by all nodes together: what was in the log at which index, what it gave, and what the state was then.
 type book struct {
-	t *testing.T
+	t     *testing.T
+	disks map[string]*disk
 
 	mu      sync.Mutex
 	entries map[uint64]string // index → the entry and its results
 	hashes  map[uint64]string
 	applied map[string][]uint64 // command ID → the indexes at which it took effect
+	newest  uint64
 }
 
 func newBook(t *testing.T) *book {
-	return &book{t: t, entries: map[uint64]string{}, hashes: map[uint64]string{}, applied: map[string][]uint64{}}
+	return &book{t: t, disks: map[string]*disk{}, entries: map[uint64]string{}, hashes: map[uint64]string{}, applied: map[string][]uint64{}}
 }
 
 // witness wraps a node's state machine and checks the invariants with every entry.
@@ -65,7 +67,37 @@ func (w *witness) Apply(index, term uint64, entry []byte) []fsm.Result {
 		w.b.same(w.b.hashes, w.node, index, hashOf(w.FSM))
 	}
 	w.look()
+	if w.b.leading(index) {
+		w.serving()
+	}
 	return results
+}
+
+// leading reports whether no node has got further than index.
+func (b *book) leading(index uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if index <= b.newest {
+		return false
+	}
+	b.newest = index
+	return true
+}
+
+// serving says so when a node does not have what it is to serve from this log entry on: the release that is active now,
+// whatever became of those before and after it.
+func (w *witness) serving() {
+	s := w.State()
+	for d := range s.DeploymentsIn(fsm.StatusActive) {
+		if len(d.Instances) == 0 {
+			w.b.t.Errorf("at index %d nobody serves %s, the active deployment of %s", s.Index, d.ID, d.Project)
+		}
+		for _, i := range d.Instances {
+			if !w.b.disks[i.Node].serves(d) {
+				w.b.t.Errorf("at index %d %s does not have %s, the active deployment of %s", s.Index, i.Node, d.ID, d.Project)
+			}
+		}
+	}
 }
 
 func hashOf(f *fsm.FSM) string { return f.Snapshot().(*fsm.Snapshot).Hash() }
@@ -151,8 +183,18 @@ func (t *tally) plus(what string, n int) {
 	t.n[what] += n
 }
 
+func (t *tally) most(what string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n[what] = max(t.n[what], n)
+}
+
 func (t *tally) add(other *tally) {
 	for what, n := range other.n {
+		if strings.HasPrefix(what, "most ") {
+			t.most(what, n)
+			continue
+		}
 		t.plus(what, n)
 	}
 	t.count("simulations")

@@ -80,12 +80,32 @@ func (c *client) update() {
 	k, v := fmt.Sprintf("k%d", c.rng.IntN(8)), fmt.Sprint("v", c.writes)
 	body := fsm.ProjectUpdate{Name: c.name, Metadata: map[string]string{k: v}}
 	if r := c.write("update", func(*node) (fsm.Body, error) { return body, nil }); r.Err == nil {
+		c.readBack(k, v)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.metadata[c.name] == nil {
 			c.metadata[c.name] = map[string]string{}
 		}
 		c.metadata[c.name][k] = v
+	}
+}
+
+// readBack reads what was acknowledged through another node; an answer that is not current is worse than none.
+func (c *client) readBack(k, v string) {
+	n := c.w.nodes[c.rng.IntN(len(c.w.nodes))]
+	if !n.running() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	f := n.fsm
+	index, err := n.cluster.ReadIndex(ctx)
+	if err != nil || f.Wait(ctx, index) != nil {
+		return
+	}
+	c.w.tally.count("reads")
+	if p := f.State().Project(c.name); p == nil || p.Metadata[k] != v {
+		c.w.t.Errorf("seed %d: node %s reads project %s as %+v at index %d, after %s=%s was acknowledged", c.w.seed, n.id, c.name, p, index, k, v)
 	}
 }
 

@@ -26,6 +26,7 @@ type disk struct {
 	current  map[string]string
 	webroots map[string]bool
 	servers  map[string]bool
+	calm     bool // nothing fails any more
 }
 
 func newDisk(rng *rand.Rand) *disk {
@@ -36,7 +37,7 @@ func newDisk(rng *rand.Rand) *disk {
 // do takes its time, then has the effect.
 func (d *disk) do(ctx context.Context, effect func() error) error {
 	d.mu.Lock()
-	took, fails := time.Duration(1+d.rng.IntN(200))*time.Millisecond, d.rng.IntN(50) == 0
+	took, fails := time.Duration(1+d.rng.IntN(200))*time.Millisecond, d.rng.IntN(50) == 0 && !d.calm
 	if d.rng.IntN(20) == 0 {
 		took = time.Duration(d.rng.IntN(6000)) * time.Millisecond
 	}
@@ -56,7 +57,7 @@ func (d *disk) do(ctx context.Context, effect func() error) error {
 // Manifest implements agent.Sites.
 func (d *disk) Manifest(ctx context.Context, _ *os.File, _ string) (agent.Manifest, error) {
 	return agent.Manifest{Encoded: []byte("manifest"), Files: 1, Bytes: 1}, d.do(ctx, func() error {
-		if d.rng.IntN(30) == 0 {
+		if d.rng.IntN(30) == 0 && !d.calm {
 			return errs.New(errs.InvalidArchive, "the archive is damaged")
 		}
 		return nil
@@ -151,6 +152,13 @@ func (d *disk) Create(string, fsm.Phase, int) (io.WriteCloser, error) {
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
+
+// serves reports whether the release is whole and its server runs.
+func (d *disk) serves(dep *fsm.Deployment) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.releases[[2]string{dep.Project, dep.ID}] && d.servers[dep.Project]
+}
 
 func (d *disk) has(digest string) bool {
 	d.mu.Lock()

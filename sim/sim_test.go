@@ -62,6 +62,8 @@ func simulate(t *testing.T, seed uint64, total *tally) {
 		w.recover()
 		clients.finish()
 		w.settle()
+		w.prove()
+		w.settle()
 		w.check(clients)
 		total.add(w.tally)
 	})

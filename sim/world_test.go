@@ -31,7 +31,8 @@ func newWorld(t *testing.T, seed uint64, count int) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), net: cluster.NewMemoryNetwork(), book: newBook(t), tally: newTally()}
 	for i := range count {
 		id := fmt.Sprintf("n%d", i+1)
-		w.nodes = append(w.nodes, &node{w: w, id: id, store: cluster.NewMemoryStore(), disk: newDisk(rand.New(rand.NewPCG(seed, uint64(100+i))))})
+		w.book.disks[id] = newDisk(rand.New(rand.NewPCG(seed, uint64(100+i))))
+		w.nodes = append(w.nodes, &node{w: w, id: id, store: cluster.NewMemoryStore(), disk: w.book.disks[id]})
 	}
 	return w
 }
