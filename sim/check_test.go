@@ -49,6 +49,8 @@ func (w *world) prove() {
 		}
 		return fmt.Sprintf("it is %s in %s, on %v", d.Status, d.Phase, d.Instances)
 	})
+	time.Sleep(10 * time.Second) // current follows a moment later
+	w.until(patience, "all nodes are at one index", w.apart)
 }
 
 // running says which deployments have not ended.

@@ -32,9 +32,9 @@ type node struct {
 	wg      *sync.WaitGroup
 }
 
-// timing is slower than the shipped one: a quarter of the messages, and so of the real time.
-var timing = cluster.Timing{Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, Lease: 400 * time.Millisecond,
-	Commit: 50 * time.Millisecond, Hold: 3 * time.Second}
+// timing is slower than the shipped one: a fraction of the messages, and so of the real time.
+var timing = cluster.Timing{Heartbeat: 600 * time.Millisecond, Election: 600 * time.Millisecond, Lease: 500 * time.Millisecond,
+	Commit: 100 * time.Millisecond, Hold: 3 * time.Second}
 
 // start starts the node's process, as node.Open and Run do.
 func (n *node) start() {
