@@ -46,10 +46,12 @@ func (n *node) arm(t testing.TB, point string) {
 }
 
 // awaitFired waits until the node has come by an armed point.
-func (n *node) awaitFired(t testing.TB, point string) {
+func (n *node) awaitFired(t testing.TB, point string) { t.Helper(); n.awaitMark(t, point, "fired") }
+
+func (n *node) awaitMark(t testing.TB, point, kind string) {
 	t.Helper()
-	await(t, "node "+n.name+" reaches "+point, 40*time.Second, func() error {
-		_, err := os.Stat(n.faultFile(point, "fired"))
+	await(t, "node "+n.name+" comes by "+point, 40*time.Second, func() error {
+		_, err := os.Stat(n.faultFile(point, kind))
 		return err
 	})
 }

@@ -22,6 +22,7 @@ func TestEveryFaultPointIsListedAndReached(t *testing.T) {
 		w.check(t)
 	}
 	reached := map[string]bool{}
+	w.nodes[0].awaitMark(t, "artifact.remove.after", "reached") // a blob is dropped some time after nothing refers to it
 	for _, n := range w.nodes {
 		for point := range n.reached(t) {
 			reached[point] = true
@@ -51,6 +52,9 @@ func (w *world) cells(t *testing.T, strike func(t *testing.T, point string) blow
 	played := 0
 	for _, point := range uploadPoints(t) {
 		for _, when := range []string{"back at once", "back late"} {
+			if when == "back late" && always(point) {
+				continue
+			}
 			ok := t.Run(point+"/"+when, func(t *testing.T) {
 				w.depose(t, w.nodes[0])
 				b := strike(t, point)
