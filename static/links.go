@@ -37,20 +37,21 @@ func (s *Sites) EnsureCurrent(ctx context.Context, project, deployment string) e
 }
 
 func (s *Sites) flip(project, deployment string) error {
+	link := filepath.Join(s.project(project), currentLink)
+	target := filepath.Join(releasesDir, deployment)
 	if current, err := s.current(project); err == nil && current == deployment {
-		return syncDir(s.project(project)) // whoever flipped it may have been killed before its own sync
+		return s.durable.ensure(link, target)
 	}
 	if err := fault.Point("static.current.before"); err != nil {
 		return err
 	}
-	link := filepath.Join(s.project(project), currentLink)
-	if err := prepareLink(link, filepath.Join(releasesDir, deployment)); err != nil {
+	if err := prepareLink(link, target); err != nil {
 		return err
 	}
 	if err := fault.Point("static.current.flip"); err != nil {
 		return err
 	}
-	if err := renameLink(link); err != nil {
+	if err := s.renameLink(link, target); err != nil {
 		return err
 	}
 	return fault.Point("static.current.after")
@@ -63,19 +64,19 @@ func (s *Sites) EnsureWebroot(ctx context.Context, project string) error {
 		return err
 	}
 	defer leave()
+	link := filepath.Join(s.www, project)
 	if ok, err := s.hasWebroot(project); err != nil {
 		return err
 	} else if ok {
-		return syncDir(s.www)
+		return s.durable.ensure(link, webrootTarget(project))
 	}
 	if err := fault.Point("static.webroot.before"); err != nil {
 		return err
 	}
-	link := filepath.Join(s.www, project)
 	if err := prepareLink(link, webrootTarget(project)); err != nil {
 		return err
 	}
-	if err := renameLink(link); err != nil {
+	if err := s.renameLink(link, webrootTarget(project)); err != nil {
 		return err
 	}
 	return fault.Point("static.webroot.after")
@@ -160,9 +161,10 @@ func prepareLink(link, target string) error {
 }
 
 // renameLink puts the prepared link in its place, in one step.
-func renameLink(link string) error {
+func (s *Sites) renameLink(link, target string) error {
+	s.durable.changing(link)
 	if err := os.Rename(tempLink(link), link); err != nil {
 		return source.DiskError(err, "rename link")
 	}
-	return syncDir(filepath.Dir(link))
+	return s.durable.ensure(link, target)
 }

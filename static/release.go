@@ -53,7 +53,7 @@ func (s *Sites) ensureRelease(ctx context.Context, want release, extract func(ds
 	err = source.VerifyTree(final, want.manifest, want.deep)
 	switch errs.CodeOf(err) {
 	case "":
-		return syncDir(dir) // whoever renamed it may have been killed before its own sync
+		return s.durable.ensure(final, "")
 	case errs.NotFound, errs.Digest:
 	default:
 		return err // not known to be wrong, so not to be replaced
@@ -97,6 +97,7 @@ func (s *Sites) publish(temp, final string) error {
 	if err := fault.Point("static.release.rename.before"); err != nil {
 		return err
 	}
+	s.durable.changing(final)
 	_, err := os.Lstat(final)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -108,7 +109,7 @@ func (s *Sites) publish(temp, final string) error {
 		return source.DiskError(err, "name release")
 	}
 	s.server.forget(final)
-	if err := syncDir(filepath.Dir(final)); err != nil {
+	if err := s.durable.ensure(final, ""); err != nil {
 		return err
 	}
 	return fault.Point("static.release.rename.after")
@@ -175,6 +176,7 @@ func (s *Sites) RemoveProject(ctx context.Context, project string) error {
 	if ok, err := s.hasWebroot(project); err != nil {
 		return err
 	} else if ok {
+		s.durable.changing(filepath.Join(s.www, project))
 		if err := errors.Join(os.Remove(filepath.Join(s.www, project)), syncDir(s.www)); err != nil {
 			return fmt.Errorf("remove webroot: %w", err)
 		}
@@ -199,6 +201,7 @@ func (s *Sites) remove(path, old string) error {
 		return source.DiskError(err, "remove release")
 	}
 	s.server.forget(path)
+	s.durable.forget(path)
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return err
 	}

@@ -45,11 +45,12 @@ type Syncer interface {
 
 // Sites is the releases and links below one data directory.
 type Sites struct {
-	static string // <data>/static
-	www    string // <data>/www
-	syncer Syncer
-	server *Server
-	locks  keyed
+	static  string // <data>/static
+	www     string // <data>/www
+	syncer  Syncer
+	server  *Server
+	locks   keyed
+	durable durable
 }
 
 // Open makes the directories and removes what a process that was killed left half done.
