@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kontiki/fsm"
 )
 
 // settings let the leader notice soon that a node is gone.
@@ -170,6 +172,33 @@ func TestKillTheLeaderWhileANodeJoins(t *testing.T) {
 			w.nodes = append(w.nodes, joiner)
 			w.awaitReady(t, joiner)
 			leader.start(t)
+			w.check(t)
+		})
+	}
+}
+
+// All nodes lose their power in the middle of a deployment: it goes on when they are back.
+func TestKillAllNodesAtOnce(t *testing.T) {
+	w := newArmedWorld(t, func(string) string { return "kill" })
+	for _, point := range []string{"agent.building.after", "agent.copying_files.before", "agent.health_check.before", "static.current.flip"} {
+		t.Run(point, func(t *testing.T) {
+			w.users.allow() // nobody can be served, so nobody asks
+			executor := w.nodes[0]
+			b := killAt(t, executor, point)
+			version := w.next()
+			b.arm()
+			p := w.deploy(t, executor, order{project: mainProject, version: version})
+			b.land()
+			for _, n := range w.others(executor) {
+				n.kill(t)
+			}
+			for _, n := range w.nodes {
+				n.start(t)
+			}
+			w.expect(t, p.end(t), fsm.StatusActive)
+			w.version = version
+			w.awaitReady(t, w.nodes...)
+			w.users.allow(version)
 			w.check(t)
 		})
 	}

@@ -115,9 +115,7 @@ func (w *world) check(t *testing.T) {
 		}
 	}
 	w.watcher.check(t)
-	if w.users.check(t) == 0 {
-		t.Error("nobody asked for the site meanwhile")
-	}
+	w.users.check(t)
 }
 
 // blow is what hits the cluster in the course of a scenario.

@@ -3,6 +3,7 @@ package systemtest
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -174,9 +175,18 @@ func (p *prober) patient() {
 	p.tries = len(p.nodes)
 }
 
-// check fails the test for every request that has failed since the last check, and gives how many there were.
+// check fails the test for every request that has failed since the last check, and gives how many there were, which is
+// at least one.
 func (p *prober) check(t testing.TB) (requests int) {
 	t.Helper()
+	await(t, "somebody asks for the site", 20*time.Second, func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.requests == 0 {
+			return errors.New("nobody has")
+		}
+		return nil
+	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, f := range p.failures {

@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -69,16 +70,21 @@ func (w *watcher) look(c *cluster, n *node, project string, since uint64) {
 	}
 }
 
-// check fails the test for everything that was wrong since the last check.
+// check fails the test for everything that was wrong since the last check, in which there has been a look at least.
 func (w *watcher) check(t testing.TB) {
 	t.Helper()
+	await(t, "somebody looks at what is active", 20*time.Second, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.looks == 0 {
+			return errors.New("nobody has")
+		}
+		return nil
+	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.wrong {
 		t.Error(s)
-	}
-	if w.looks == 0 {
-		t.Error("nobody looked at what is active meanwhile")
 	}
 	w.looks, w.wrong = 0, nil
 }
