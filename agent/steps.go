@@ -42,7 +42,7 @@ func (a *Agent) runStep(ctx context.Context, d *fsm.Deployment, attempt int) {
 		// A report that is refused for what it says makes the step a failed one: without any it would go on for ever.
 	}
 	st.log.line("error", "failed: "+err.Error())
-	if err := st.report(ctx, fsm.StepReport{Failure: st.failure(err)}); err != nil && !stale(err) {
+	if err := st.report(ctx, fsm.StepReport{Failure: st.failure(err)}); err != nil && !stale(err) && ctx.Err() == nil {
 		logger.Error("a step's failure cannot be reported", "error", err)
 	}
 }
