@@ -90,8 +90,11 @@ func claim(dataDir string) error {
 		return fmt.Errorf("read data directory: %w", err)
 	}
 	if len(entries) > 0 {
-		return errs.New(errs.Exists, "the data directory %s is not empty", dataDir).WithField("data").
-			WithHint("choose another one, or start the node that lives there: kontiki server --data %s", dataDir)
+		e := errs.New(errs.Exists, "the data directory %s is not empty", dataDir).WithField("data")
+		if _, err := LoadIdentity(dataDir); errs.CodeOf(err) == errs.NotFound {
+			return e.WithHint("choose another one; no node lives there, so if an init or join that was cut off left it, remove it and try again")
+		}
+		return e.WithHint("choose another one, or start the node that lives there: kontiki server --data %s", dataDir)
 	}
 	return nil
 }

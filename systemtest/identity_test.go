@@ -139,3 +139,24 @@ func TestADamagedLogIsRefused(t *testing.T) {
 	c.awaitMembers(t)
 	c.awaitEqual(t)
 }
+
+// An init that is killed leaves no node, and the next one says what to do about what it left.
+func TestAnInitThatIsCutOff(t *testing.T) {
+	for _, point := range []string{"pki.save.before", "pki.save.after"} {
+		t.Run(point, func(t *testing.T) {
+			n := (&cluster{}).addNode(t, t.TempDir(), "n1")
+			n.env = n.faultEnv(t, map[string]string{point: "kill"})
+			n.arm(t, point)
+			makeCluster := append([]string{"init", "--no-context"}, n.flags()...)
+			n.refused(t, -1, makeCluster...) // it was killed
+			n.awaitFired(t, point)
+			wantText(t, n.refused(t, 2, n.serverArgs()...), string(errs.NotFound))
+			wantText(t, n.refused(t, 2, makeCluster...), "is not empty", "remove it and try again")
+			if err := os.RemoveAll(n.data()); err != nil {
+				t.Fatal(err)
+			}
+			n.run(t, makeCluster...)
+			wantText(t, n.refused(t, 2, makeCluster...), "is not empty", "kontiki server --data "+n.data())
+		})
+	}
+}

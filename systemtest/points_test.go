@@ -31,7 +31,8 @@ func coveredBy(point string) string {
 	return ""
 }
 
-// founding are the points that making a cluster and joining it reach, and deployments do not.
+// founding are the points that making a cluster, joining it and electing its leader reach, and deployments do not. They
+// have tests of their own: TestAnInitThatIsCutOff, TestKillTheLeaderWhileANodeJoins and TestKillAVoterInTheElection.
 var founding = []string{"cluster.members.after", "cluster.members.before", "cluster.term.after", "cluster.term.before",
 	"pki.save.after", "pki.save.before"}
 

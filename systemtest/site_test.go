@@ -78,7 +78,6 @@ type prober struct {
 	mu       sync.Mutex
 	allowed  map[string]bool
 	requests int
-	retried  int
 	failures []string
 }
 
@@ -131,7 +130,7 @@ func (p *prober) ask(c *http.Client, turn int) {
 		n := p.nodes[(turn+try)%len(p.nodes)]
 		status, body, err := fetch(c, n, p.host)
 		if err == nil && status == http.StatusOK && p.allows(before, body) {
-			p.count(try, "")
+			p.count("")
 			return
 		}
 		tries = append(tries, fmt.Sprintf("%s: status %d, body %.200q, %v", n.name, status, body, err))
@@ -139,7 +138,7 @@ func (p *prober) ask(c *http.Client, turn int) {
 			break
 		}
 	}
-	p.count(len(tries)-1, fmt.Sprintf("%s after %s: %s", began.Format("15:04:05.000"), time.Since(began).Round(time.Millisecond), strings.Join(tries, "; ")))
+	p.count(fmt.Sprintf("%s after %s: %s", began.Format("15:04:05.000"), time.Since(began).Round(time.Millisecond), strings.Join(tries, "; ")))
 }
 
 func (p *prober) allows(before map[string]bool, body string) bool {
@@ -148,11 +147,10 @@ func (p *prober) allows(before map[string]bool, body string) bool {
 	return before[body] || p.allowed[body]
 }
 
-func (p *prober) count(retries int, failure string) {
+func (p *prober) count(failure string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests++
-	p.retried += retries
 	if failure != "" {
 		p.failures = append(p.failures, failure)
 	}
@@ -197,6 +195,6 @@ func (p *prober) check(t testing.TB) (requests int) {
 		t.Errorf("a request failed: %s", f)
 	}
 	requests = p.requests
-	p.requests, p.retried, p.failures = 0, 0, nil
+	p.requests, p.failures = 0, nil
 	return requests
 }
