@@ -60,6 +60,19 @@ func (d *disk) call(ctx context.Context, name string, do func()) error {
 	return nil
 }
 
+// set changes or looks at the disk beside the agent, peek gives one entry of one of its maps.
+func (d *disk) set(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
+}
+
+func peek[V any](d *disk, of map[string]V, key string) V {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return of[key]
+}
+
 func (d *disk) on(hook func(ctx context.Context, call string) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -26,9 +26,7 @@ func (s *stage) elsewhere(n int, project string) {
 	s.queue(n, project)
 	s.must(fsm.DeploymentStart{ID: id(n), Builder: "n2", Targets: []string{"n2"}})
 	manifest := digestOf([]byte("manifest"))
-	s.disk.mu.Lock()
-	s.disk.remote[manifest] = true
-	s.disk.mu.Unlock()
+	s.disk.set(func() { s.disk.remote[manifest] = true })
 	for d := s.get(n); d.Status == fsm.StatusRunning; d = s.get(n) {
 		r := fsm.StepReport{StepKey: fsm.StepKey{Deployment: d.ID, Phase: d.Phase, Attempt: 1, Node: "n2"}}
 		if d.Phase == fsm.PhaseBuilding {
@@ -125,7 +123,7 @@ func TestCleanupLeavesTheActiveOne(t *testing.T) {
 func TestCleanupOfWhatServesElsewhere(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.elsewhere(1, "blog")
-		s.disk.releases["blog/"+id(1)], s.disk.servers["blog"] = true, true
+		s.disk.set(func() { s.disk.releases["blog/"+id(1)], s.disk.servers["blog"] = true, true })
 		s.wantDone(s.order(fsm.RepairOrder{Repair: fsm.RepairCleanup, Project: "blog", Deployment: id(1)}))
 		s.wantDisk()
 	})
@@ -180,7 +178,7 @@ func TestForgetKeepsTheNewProject(t *testing.T) {
 		s.deploy(1, "blog")
 		s.stop()
 		s.must(fsm.ProjectDelete{Name: "blog"})
-		s.disk.releases["blog/"+id(2)] = true
+		s.disk.set(func() { s.disk.releases["blog/"+id(2)] = true })
 		s.queue(2, "blog")
 		s.start()
 		synctest.Wait()
@@ -217,20 +215,20 @@ func TestForgetAndCleanupRetry(t *testing.T) {
 
 func TestBlobRepairs(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
-		s.disk.remote[digestOf([]byte("x"))] = true
+		s.disk.set(func() { s.disk.remote[digestOf([]byte("x"))] = true })
 		x := digestOf([]byte("x"))
 		s.wantDone(s.order(fsm.RepairOrder{Repair: fsm.RepairFetchBlob, Digest: x}))
-		if b := s.f.State().Blob(x); b == nil || !s.disk.blobs[x] {
+		if b := s.f.State().Blob(x); b == nil || !peek(s.disk, s.disk.blobs, x) {
 			t.Errorf("blob %+v", b)
 		}
 		drop := s.order(fsm.RepairOrder{Repair: fsm.RepairDropBlob, Digest: x})
 		pass(dropDelay - time.Second)
-		if !s.disk.blobs[x] {
+		if !peek(s.disk, s.disk.blobs, x) {
 			t.Error("the blob went before an upload of the same content could show that it is needed")
 		}
 		pass(time.Second)
 		s.wantDone(drop)
-		if s.f.State().Blob(x) != nil || s.disk.blobs[x] {
+		if s.f.State().Blob(x) != nil || peek(s.disk, s.disk.blobs, x) {
 			t.Error("the blob is still there")
 		}
 	})
@@ -245,7 +243,7 @@ func TestNeededBlobsStay(t *testing.T) {
 			r := s.order(fsm.RepairOrder{Repair: fsm.RepairDropBlob, Digest: digest})
 			pass(time.Minute)
 			s.wantDone(r)
-			if b := s.f.State().Blob(digest); b == nil || !s.disk.blobs[digest] {
+			if b := s.f.State().Blob(digest); b == nil || !peek(s.disk, s.disk.blobs, digest) {
 				t.Errorf("blob %s: %+v", digest, b)
 			}
 		}
@@ -270,7 +268,7 @@ func TestPlaceInterruptedAndReplaced(t *testing.T) {
 		s.deploy(3, "blog")
 		s.deploy(4, "blog")
 		s.wantDone(s.order(fsm.RepairOrder{Repair: fsm.RepairPlace, Project: "blog", Deployment: id(3)}))
-		if !s.disk.releases["blog/"+id(3)] {
+		if !peek(s.disk, s.disk.releases, "blog/"+id(3)) {
 			t.Error("a release that serves was removed")
 		}
 	})
@@ -364,8 +362,8 @@ func TestRefusedRepairReport(t *testing.T) {
 			}
 			return nil
 		}, nil)
-		s.disk.hook = hanging("Blobs.Ensure")
-		s.disk.remote[digestOf([]byte("x"))] = true
+		s.disk.on(hanging("Blobs.Ensure"))
+		s.disk.set(func() { s.disk.remote[digestOf([]byte("x"))] = true })
 		r := s.order(fsm.RepairOrder{Repair: fsm.RepairFetchBlob, Digest: digestOf([]byte("x"))})
 		s.stop() // ends a repair that hangs
 		s.disk.on(nil)

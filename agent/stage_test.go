@@ -19,7 +19,7 @@ type stage struct {
 	t    *testing.T
 	f    *fsm.FSM
 	disk *disk
-	log  strings.Builder
+	log  journal
 
 	mu      sync.Mutex
 	index   uint64
@@ -28,6 +28,31 @@ type stage struct {
 	reports int                         // proposals of the agent that were applied
 
 	stop func()
+}
+
+// journal is what the agent logs.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// applied is how many proposals of the agent have been accepted.
+func (s *stage) applied() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reports
 }
 
 // onStage runs a test in a bubble, over a cluster of n1 and n2, with n1's agent running.
@@ -121,9 +146,7 @@ func id(n int) string { return fmt.Sprintf("01ARZ3NDEKTSV4RRFFQ69G%04d", n) }
 func (s *stage) queue(n int, project string) {
 	s.t.Helper()
 	digest := digestOf([]byte(id(n)))
-	s.disk.mu.Lock()
-	s.disk.remote[digest] = true
-	s.disk.mu.Unlock()
+	s.disk.set(func() { s.disk.remote[digest] = true })
 	s.must(fsm.DeploymentCreate{ID: id(n), Project: project, Create: true, Spec: fsm.DefaultSpec(), Nodes: []string{"n1"},
 		Source: fsm.Source{Type: fsm.SourceUpload, Digest: digest, Size: 10, Format: "tar"}})
 }

@@ -38,10 +38,12 @@ func TestUploadDeployment(t *testing.T) {
 				t.Errorf("blob %s: %+v", b, blob)
 			}
 		}
-		if len(s.disk.logs) != 6 {
-			t.Errorf("%d logs, want one for each of six phases", len(s.disk.logs))
-		}
-		if log := s.disk.logs[id(1)+"/building-1"].String(); !strings.Contains(log, " info a static site of 2 files, 20 bytes\n") {
+		s.disk.set(func() {
+			if len(s.disk.logs) != 6 {
+				t.Errorf("%d logs, want one for each of six phases", len(s.disk.logs))
+			}
+		})
+		if log := peek(s.disk, s.disk.logs, id(1)+"/building-1").String(); !strings.Contains(log, " info a static site of 2 files, 20 bytes\n") {
 			t.Errorf("the log of building is %q", log)
 		}
 	})
@@ -208,12 +210,10 @@ func TestHeartbeat(t *testing.T) {
 			return nil
 		})
 		s.deploy(1, "blog")
-		s.mu.Lock()
-		before := s.reports
-		s.mu.Unlock()
+		before := s.applied()
 		at := s.get(1).PhaseUpdatedAt
 		pass(time.Minute + time.Second)
-		if n := s.reports - before; n != 4 || s.get(1).PhaseUpdatedAt <= at {
+		if n := s.applied() - before; n != 4 || s.get(1).PhaseUpdatedAt <= at {
 			t.Errorf("%d heartbeats in a minute, updated %d after %d", n, s.get(1).PhaseUpdatedAt, at)
 		}
 		s.on(func(cmd fsm.Command) error { return errs.New(errs.TooLarge, "no") }, nil)
@@ -316,7 +316,7 @@ func TestReportsSurviveAMissingLeader(t *testing.T) {
 // A report that the state machine refuses for what it says makes the step a failed one.
 func TestRefusedReportFailsTheStep(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
-		s.disk.held = fsm.Held{Digest: "sha256:nonsense"}
+		s.disk.set(func() { s.disk.held = fsm.Held{Digest: "sha256:nonsense"} })
 		s.deploy(1, "blog")
 		if f := s.failed(1, errs.BadCommand); f.Phase != fsm.PhaseBuilding {
 			t.Errorf("failure %+v", f)

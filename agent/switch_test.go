@@ -34,7 +34,7 @@ func TestSwitchFollowsTheNewest(t *testing.T) {
 		s.want(3, fsm.StatusActive)
 		close(end)
 		synctest.Wait()
-		if got := s.disk.current["blog"]; got != id(3) {
+		if got := peek(s.disk, s.disk.current, "blog"); got != id(3) {
 			t.Errorf("current is %s", got)
 		}
 	})
@@ -75,7 +75,7 @@ func TestSwitchAfterARestart(t *testing.T) {
 		s.deploy(1, "blog")
 		s.deploy(2, "blog")
 		s.stop()
-		s.disk.current["blog"] = id(1)
+		s.disk.set(func() { s.disk.current["blog"] = id(1) })
 		s.start()
 		synctest.Wait()
 		s.wantDisk("current blog="+id(2), "release blog/"+id(1), "release blog/"+id(2), "server blog", "webroot blog")
@@ -87,7 +87,7 @@ func TestEndedJobsGiveWay(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.deploy(1, "blog")
 		s.stop()
-		s.disk.current["blog"] = "older"
+		s.disk.set(func() { s.disk.current["blog"] = "older" })
 		a := New(Config{Node: "n1", Replica: s.f, Proposer: s, Sites: s.disk, Logger: slog.New(slog.DiscardHandler)})
 		over := &job{cancel: func() {}, ended: make(chan struct{})}
 		close(over.ended)
@@ -95,7 +95,7 @@ func TestEndedJobsGiveWay(t *testing.T) {
 		a.sweep(context.Background(), s.f.State())
 		synctest.Wait()
 		a.drain()
-		if got := s.disk.current["blog"]; got != id(1) {
+		if got := peek(s.disk, s.disk.current, "blog"); got != id(1) {
 			t.Errorf("current is %s", got)
 		}
 		s.start()
