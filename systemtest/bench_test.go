@@ -77,7 +77,8 @@ type bareReply struct {
 
 func startBare(t *testing.T) *bareGroup {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "bare")
+	dir := runDir(t)
+	path := filepath.Join(dir, "bare")
 	if out, err := exec.Command("go", "test", "-c", "-tags", "bench", "-o", path, "kontiki/cluster").CombinedOutput(); err != nil {
 		t.Fatalf("build the bare nodes: %v\n%s", err, out)
 	}
@@ -85,7 +86,7 @@ func startBare(t *testing.T) *bareGroup {
 	var servers []string
 	for _, id := range []string{"b1", "b2", "b3"} {
 		cmd := exec.Command(path)
-		spec, err := json.Marshal(map[string]any{"ID": id, "Dir": filepath.Join(t.TempDir(), id), "Bare": true})
+		spec, err := json.Marshal(map[string]any{"ID": id, "Dir": filepath.Join(dir, id), "Bare": true})
 		if err != nil {
 			t.Fatal(err)
 		}

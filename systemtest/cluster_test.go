@@ -38,7 +38,7 @@ type options struct {
 func startCluster(t *testing.T, n int, o options) *cluster {
 	t.Helper()
 	c := &cluster{}
-	dir := t.TempDir()
+	dir := runDir(t)
 	t.Cleanup(func() { c.end(t) })
 	for i := range n {
 		name := fmt.Sprintf("n%d", i+1)

@@ -24,14 +24,31 @@ import (
 	"time"
 )
 
-var buildDir string
+var (
+	buildDir string
+	runDirs  []string
+)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if buildDir != "" {
-		_ = os.RemoveAll(buildDir) // the exit code is that of the tests
+	for _, dir := range append(runDirs, buildDir) {
+		if dir != "" {
+			_ = os.RemoveAll(dir) // the exit code is that of the tests
+		}
 	}
 	os.Exit(code)
+}
+
+// runDir gives a directory that is removed when all tests are over, not when this one is: a file system may be slow to
+// make files for minutes after many were deleted, which would be measured in the tests that follow.
+func runDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "kontiki-systemtest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runDirs = append(runDirs, dir)
+	return dir
 }
 
 // binary builds kontiki, once per run, and gives its path.
