@@ -37,7 +37,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch r.Method {
-	case http.MethodGet, http.MethodHead:
+	case http.MethodHead: // from someone who wants it here or from here: whoever collects old blobs must see that
+		if err := h.store.touch(digest); err != nil {
+			writeError(w, err)
+			return
+		}
+		h.get(w, r, digest)
+	case http.MethodGet:
 		h.get(w, r, digest)
 	case http.MethodPut:
 		h.put(w, r, digest)
@@ -132,17 +138,29 @@ func (s *Store) Push(ctx context.Context, client *http.Client, baseURL, digest s
 	return fault.Point("artifact.push.after")
 }
 
+// askTime is how long a node may take to say whether it holds a blob: one that was stopped accepts connections and never
+// answers.
+const askTime = time.Second
+
+// Size asks a node, briefly, how many bytes of a blob it holds. NotFound: it answers that it has none.
+func Size(ctx context.Context, client *http.Client, baseURL, digest string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	res, err := call(ctx, client, http.MethodHead, baseURL, digest, nil)
+	if err != nil {
+		return 0, fmt.Errorf("ask for blob: %w", err)
+	}
+	discard(res)
+	return res.ContentLength, nil
+}
+
 // has asks a node whether it holds a blob, whole.
 func has(ctx context.Context, client *http.Client, baseURL string, ref Ref) (bool, error) {
-	res, err := call(ctx, client, http.MethodHead, baseURL, ref.Digest, nil)
+	size, err := Size(ctx, client, baseURL, ref.Digest)
 	if errs.CodeOf(err) == errs.NotFound {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("ask for blob: %w", err)
-	}
-	discard(res)
-	return res.ContentLength == ref.Size, nil
+	return size == ref.Size, err
 }
 
 // call sends one request and turns every answer that is not a success into its error.

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,9 @@ type Store struct {
 	dir     string
 	mu      sync.Mutex
 	durable map[string]bool // folders whose own entry is known to be on the disk
+
+	syncer  *Syncer      // nil: each writer syncs for itself
+	writers atomic.Int32 // at work
 }
 
 // Open makes dir ready and removes what writers that were killed left behind. The errors are of the file system.
@@ -108,15 +112,9 @@ func (s *Store) Put(ctx context.Context, r io.Reader, limit int64) (Ref, error) 
 // PutExpect stores what r gives if it has the digest, else the error is of code Digest. Content that is there already
 // is a success, without reading r. The other errors are Put's.
 func (s *Store) PutExpect(ctx context.Context, digest string, r io.Reader) (Ref, error) {
-	path, err := s.path(digest)
-	if err != nil {
-		return Ref{}, err
-	}
 	ref, err := s.Stat(digest)
 	if err == nil {
-		// Whoever collects old blobs must see that this one was wanted just now.
-		now := time.Now()
-		return ref, os.Chtimes(path, now, now)
+		return ref, s.touch(digest) // whoever collects old blobs must see that this one was wanted just now
 	}
 	if errs.CodeOf(err) != errs.NotFound {
 		return Ref{}, err
@@ -134,13 +132,15 @@ func (s *Store) put(ctx context.Context, r io.Reader, w want) (Ref, error) {
 	if err := fault.Point("artifact.put.before"); err != nil {
 		return Ref{}, err
 	}
+	s.writers.Add(1)
+	defer s.writers.Add(-1)
 	temp, err := os.CreateTemp(filepath.Join(s.dir, tempDir), "put-")
 	if err != nil {
 		return Ref{}, diskError(err, "create temporary blob")
 	}
 	ref, err := s.fill(ctx, temp, r, w)
 	if err == nil {
-		err = s.publish(temp.Name(), ref.Digest)
+		err = s.publish(ctx, temp.Name(), ref.Digest)
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name()) // Open removes it should this fail
@@ -166,13 +166,13 @@ func (s *Store) fill(ctx context.Context, temp *os.File, r io.Reader, w want) (r
 		return Ref{}, errs.New(errs.Digest, "content of %d bytes has digest %s, not %s", size, ref.Digest, w.digest).
 			WithHint("it was damaged on its way; send it again")
 	}
-	if err := temp.Sync(); err != nil {
+	if err := s.sync(ctx, temp.Sync); err != nil {
 		return Ref{}, diskError(err, "sync blob of %d bytes", size)
 	}
 	return ref, nil
 }
 
-func (s *Store) publish(temp, digest string) error {
+func (s *Store) publish(ctx context.Context, temp, digest string) error {
 	path, err := s.path(digest)
 	if err != nil {
 		return err
@@ -186,25 +186,7 @@ func (s *Store) publish(temp, digest string) error {
 	if err := os.Rename(temp, path); err != nil {
 		return diskError(err, "rename blob")
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// folder makes one of the 256 folders when it is first needed. A blob is only as durable as its folder's entry, which
-// an earlier process may have made without living to sync it.
-func (s *Store) folder(path string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.durable[path] {
-		return nil
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return diskError(err, "create blob directory")
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return err
-	}
-	s.durable[path] = true
-	return nil
+	return s.sync(ctx, func() error { return syncDir(filepath.Dir(path)) })
 }
 
 // copyLimited copies until the end of r, an error, the end of ctx, or one byte over the limit.
@@ -270,6 +252,19 @@ func (s *Store) Stat(digest string) (Ref, error) {
 		return Ref{}, err
 	}
 	return Ref{Digest: digest, Size: info.Size()}, nil
+}
+
+// touch renews the time of a blob, which Stored gives.
+func (s *Store) touch(digest string) error {
+	path, err := s.path(digest)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err != nil {
+		return absent(err, digest)
+	}
+	return nil
 }
 
 // Stored gives when a blob was last put, by this machine's clock: what was put a moment ago may not be referenced yet.
@@ -381,16 +376,4 @@ func diskError(err error, format string, args ...any) error {
 		return errs.New(errs.DiskFull, "%s: %w", action, err).WithHint("free space on the disk of the data directory")
 	}
 	return fmt.Errorf("%s: %w", action, err)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory to sync: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return diskError(err, "sync directory %s", dir)
-	}
-	return nil
 }

@@ -81,7 +81,8 @@ func (v *view) note(data any) {
 }
 
 // PeerHealth gives, on the leader, for each other member how long it has been out of contact, by this node's own
-// clock; 0 while it answers. On other nodes it is empty.
+// clock; 0 while it answers. A fresh leader has not heard of anybody's silence yet: until it could have, it gives the
+// least there is above 0, which says neither that a member answers nor that it is gone. On other nodes it is empty.
 func (c *Cluster) PeerHealth() map[string]time.Duration {
 	health := map[string]time.Duration{}
 	if !c.IsLeader() {
@@ -90,6 +91,10 @@ func (c *Cluster) PeerHealth() map[string]time.Duration {
 	members := c.Members()
 	c.view.mu.Lock()
 	defer c.view.mu.Unlock()
+	unheard := time.Duration(0)
+	if time.Since(c.view.since) < 2*c.cfg.Timing.Try { // a heartbeat to a stopped node fails after one try
+		unheard = 1
+	}
 	for _, m := range members {
 		if m.ID == c.cfg.NodeID {
 			continue
@@ -97,7 +102,7 @@ func (c *Cluster) PeerHealth() map[string]time.Duration {
 		if last, ok := c.view.silent[m.ID]; ok {
 			health[m.ID] = max(time.Since(last), 1)
 		} else {
-			health[m.ID] = 0
+			health[m.ID] = unheard
 		}
 	}
 	return health

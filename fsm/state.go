@@ -138,6 +138,11 @@ func (s *State) Nodes() func(yield func(*Node) bool) { return all[Node](s, table
 // Removed reports whether a node of that ID was removed.
 func (s *State) Removed(id string) bool { return get[RemovedNode](s, tableRemoved, byID, id) != nil }
 
+// RemovedNodes visits the nodes that were removed, by ID.
+func (s *State) RemovedNodes() func(yield func(*RemovedNode) bool) {
+	return all[RemovedNode](s, tableRemoved)
+}
+
 // TokenByHash finds an API token by the SHA-256 of its secret; nil when there is none.
 func (s *State) TokenByHash(hash []byte) *Token {
 	if len(hash) == 0 {

@@ -30,10 +30,8 @@ type blobs struct {
 	logger *slog.Logger
 }
 
-// How long another node may take to say whether it has a blob, and to take one over.
 const (
-	askTime  = time.Second
-	pushTime = 2 * time.Minute
+	pushTime = 2 * time.Minute  // how long another node may take to take a blob over
 	dropAge  = 15 * time.Second // longer than an upload waits for its deployment to be committed
 )
 
@@ -46,7 +44,7 @@ func (b *blobs) Ensure(ctx context.Context, digest string) error {
 	var tried []error
 	for _, n := range b.others(digest) {
 		url := cluster.PeerURL(n.ID, n.ClusterAddr, "")
-		if err := b.has(ctx, url, digest); err != nil {
+		if _, err := artifact.Size(ctx, b.client, url, digest); err != nil {
 			tried = append(tried, fmt.Errorf("node %s: %w", n.ID, err))
 			continue
 		}
@@ -61,25 +59,6 @@ func (b *blobs) Ensure(ctx context.Context, digest string) error {
 	}
 	return errs.New(errs.BlobMissing, "no node that answers has %s: %w", digest, errors.Join(tried...)).
 		WithHint("bring back a node that had it, or deploy again")
-}
-
-// has asks a node for a blob, briefly: a stopped node accepts connections and never answers.
-func (b *blobs) has(ctx context.Context, url, digest string) error {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url+"/blobs/"+digest, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := b.client.Do(req)
-	if err != nil {
-		return err
-	}
-	_ = resp.Body.Close() // a HEAD has none
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("answers %s", resp.Status)
-	}
-	return nil
 }
 
 // others lists the other nodes: ready ones that hold the digest first, then ready ones, then the rest.

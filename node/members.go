@@ -3,10 +3,10 @@ package node
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +30,13 @@ func (n *Node) Admit(ctx context.Context, r api.JoinRequest) (api.JoinAnswer, er
 	if r.Node.ClusterAddr == "" || len(r.CSR) == 0 {
 		return api.JoinAnswer{}, errs.New(errs.Invalid, "a joining node gives its addresses and a certificate request").WithField("node")
 	}
+	cert, err := n.bundle.CA.IssueNode(r.Node.ID, r.CSR, hostsOf(r.Node.ClusterAddr, r.Node.APIAddr))
+	if err != nil {
+		return api.JoinAnswer{}, errs.New(errs.Invalid, "issue a certificate for node %q: %w", r.Node.ID, err).WithField("csr")
+	}
+	if err := n.checkJoinToken(ctx, hexHash(secret)); err != nil {
+		return api.JoinAnswer{}, err
+	}
 	body := fsm.NodeJoin{TokenID: hexHash(secret), Node: fsm.Node{ID: r.Node.ID, ClusterAddr: r.Node.ClusterAddr, APIAddr: r.Node.APIAddr,
 		IngressAddr: r.Node.IngressAddr, Engine: r.Node.Engine, Version: r.Node.Version, Incarnation: r.Node.Incarnation}}
 	cmd := fsm.NewCommand(body, "join:"+r.Node.ID)
@@ -40,28 +47,38 @@ func (n *Node) Admit(ctx context.Context, r api.JoinRequest) (api.JoinAnswer, er
 	if err != nil {
 		return api.JoinAnswer{}, err
 	}
-	return n.admitted(ctx, r, result.Index)
-}
-
-func (n *Node) admitted(ctx context.Context, r api.JoinRequest, index uint64) (api.JoinAnswer, error) {
-	if err := n.fsm.Wait(ctx, index); err != nil {
+	if err := n.fsm.Wait(ctx, result.Index); err != nil {
 		return api.JoinAnswer{}, err
-	}
-	var names []string
-	for _, a := range []string{r.Node.ClusterAddr, r.Node.APIAddr} {
-		if i := strings.LastIndex(a, ":"); i > 0 {
-			names = append(names, strings.Trim(a[:i], "[]"))
-		}
-	}
-	cert, err := n.bundle.CA.IssueNode(r.Node.ID, r.CSR, names)
-	if err != nil {
-		return api.JoinAnswer{}, errs.New(errs.Invalid, "issue a certificate for node %q: %w", r.Node.ID, err).WithField("csr")
 	}
 	answer := api.JoinAnswer{ClusterID: n.identity.ClusterID, Certificate: cert, CACert: n.bundle.CA.Cert, CAKey: n.bundle.CA.Key}
 	for peer := range n.fsm.State().Nodes() {
 		answer.Nodes = append(answer.Nodes, *peer)
 	}
 	return answer, nil
+}
+
+// hostsOf gives the hosts of the addresses, for the certificate.
+func hostsOf(addrs ...string) []string {
+	var out []string
+	for _, a := range addrs {
+		if host, _, err := net.SplitHostPort(a); err == nil && host != "" {
+			out = append(out, host)
+		}
+	}
+	return out
+}
+
+// checkJoinToken looks a join token up before anything is proposed: whoever has no good one writes nothing to the log.
+func (n *Node) checkJoinToken(ctx context.Context, id string) error {
+	if n.fsm.State().JoinToken(id) == nil { // it may have been made a moment ago, through another node
+		if err := n.catchUp(ctx); err != nil {
+			return err
+		}
+	}
+	if n.fsm.State().JoinToken(id) == nil {
+		return errs.New(errs.JoinToken, "the join token is unknown or expired").WithHint("make a new one with: kontiki token join")
+	}
+	return nil
 }
 
 // CheckRemoval refuses the removal of a node that the group could not do without.

@@ -85,6 +85,7 @@ func (n *Node) open(ctx context.Context) error {
 		return fmt.Errorf("open the data directory for syncing: %w", err)
 	}
 	n.onClose(func() { n.warn("close the syncer", syncer.Close()) })
+	store.ShareSyncs(syncer)
 	local, err := static.Open(n.cfg.DataDir, syncer)
 	if err != nil {
 		return fmt.Errorf("open the releases: %w", err)
@@ -107,6 +108,9 @@ func (n *Node) openCluster() error {
 			bundle.ID(), bundle.ClusterID(), n.identity.NodeID).WithHint("put back the directory as it was, or join again under a new ID")
 	}
 	n.bundle = bundle
+	if err := claimLog(n.cfg.path("raft"), n.identity); err != nil {
+		return err
+	}
 	n.port, err = cluster.NewPort(cluster.PortConfig{Bind: n.cfg.ClusterAddr, Advertise: n.cfg.advertised(n.cfg.ClusterAddr), Bundle: bundle,
 		Authorize: n.authorize, Logger: n.cfg.Logger})
 	if err != nil {

@@ -300,6 +300,8 @@ func TestOpenRefusesADirectoryThatIsNotWhatItWas(t *testing.T) {
 		"no identity":       {func(cfg Config) error { return os.Remove(cfg.path("identity.json")) }, errs.NotFound},
 		"broken identity":   {func(cfg Config) error { return os.WriteFile(cfg.path("identity.json"), []byte("{"), 0o600) }, errs.StateCorrupt},
 		"another's keys":    {func(cfg Config) error { return rename(cfg, "n9") }, errs.IdentityMismatch},
+		"another's log":     {func(cfg Config) error { return os.WriteFile(cfg.path("raft", "owner"), []byte("c n9 x\n"), 0o600) }, errs.IdentityMismatch},
+		"a log of nobody":   {func(cfg Config) error { return os.Remove(cfg.path("raft", "owner")) }, errs.IdentityMismatch},
 		"an empty log":      {func(cfg Config) error { return os.RemoveAll(cfg.path("raft")) }, errs.StateCorrupt},
 		"a log cut short":   {func(cfg Config) error { return os.Truncate(cfg.path("raft", "raft.db"), 8192) }, errs.StateCorrupt},
 		"a log of no bytes": {func(cfg Config) error { return os.Truncate(cfg.path("raft", "raft.db"), 0) }, errs.StateCorrupt},
@@ -362,4 +364,55 @@ func TestATakenPortIsToldBeforeAnythingRuns(t *testing.T) {
 	}
 	cfg.APIAddr = freeAddr() // what was opened before was closed again
 	start(t, cfg)
+}
+
+func TestContentThatTheStateDoesNotKnowIsTold(t *testing.T) {
+	cfg, made := initNode(t, "n1")
+	n1 := start(t, cfg)
+	c := dial(t, made.Token, n1)
+	_, err := c.Deploy(t.Context(), client.DeployRequest{Project: "p", Archive: strings.NewReader("no archive"), How: client.How{Create: true}})
+	if errs.CodeOf(err) != errs.InvalidArchive {
+		t.Fatal(err)
+	}
+	held, err := n1.blobs.Put(t.Context(), strings.NewReader("an upload that was given up"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n1.tellStraysOnce(t.Context()); err != nil || n1.fsm.State().Blob(held.Digest) != nil {
+		t.Fatalf("what was stored a moment ago is told: %v", err)
+	}
+	old := time.Now().Add(-time.Hour)
+	hexed := strings.TrimPrefix(held.Digest, "sha256:")
+	if err := os.Chtimes(filepath.Join(cfg.DataDir, "blobs", "sha256", hexed[:2], hexed), old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := n1.tellStraysOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b := n1.fsm.State().Blob(held.Digest); b == nil || len(b.Nodes) != 1 {
+		t.Fatalf("%+v", b)
+	}
+}
+
+func TestJoinAttemptsWithoutATokenWriteNothing(t *testing.T) {
+	cfg, made := initNode(t, "n1")
+	n1 := start(t, cfg)
+	c := dial(t, made.Token, n1)
+	await(t, "the node to have introduced itself", func() error {
+		if n1.fsm.State().Node("n1").Engine != EngineEmbedded {
+			return errs.New(errs.Unavailable, "not yet")
+		}
+		return nil
+	})
+	before := n1.fsm.Applied()
+	for range 3 {
+		_, err := c.Join(t.Context(), api.JoinRequest{Token: "kj1." + made.Fingerprint + ".guess", CSR: []byte("no request"),
+			Node: api.JoinNode{ID: "n2", ClusterAddr: "127.0.0.1:1", APIAddr: "127.0.0.1:2", IngressAddr: "127.0.0.1:3"}})
+		if err == nil {
+			t.Fatal("admitted")
+		}
+	}
+	if after := n1.fsm.Applied(); after != before {
+		t.Fatalf("the log grew from %d to %d", before, after)
+	}
 }

@@ -85,6 +85,9 @@ func initIn(ctx context.Context, o InitOptions, settings fsm.Settings) (InitResu
 
 // firstEntry bootstraps the Raft group with this node as its one voter and commits the cluster.
 func firstEntry(ctx context.Context, cfg Config, id Identity, bundle *pki.Bundle, body fsm.ClusterInit) error {
+	if err := claimLog(cfg.path("raft"), id); err != nil {
+		return err
+	}
 	port, err := cluster.NewPort(cluster.PortConfig{Bind: "127.0.0.1:0", Bundle: bundle, Logger: cfg.Logger})
 	if err != nil {
 		return err

@@ -94,6 +94,7 @@ func (n *Node) work(ctx context.Context, fatal context.CancelCauseFunc) {
 	var wg sync.WaitGroup
 	wg.Go(func() { server{name: "ingress", http: n.ingress, listener: l}.run(fatal) })
 	wg.Go(func() { n.agent.Run(ctx) })
+	wg.Go(func() { n.tellStrays(ctx) })
 	wg.Wait()
 }
 
@@ -120,8 +121,15 @@ func (n *Node) rememberStart(fatal context.CancelCauseFunc) {
 // watch ends the node when its log fails, when the log has commands this version does not know, or when the node is
 // removed.
 func (n *Node) watch(ctx context.Context, fatal context.CancelCauseFunc) {
+	cut := map[string]bool{}
 	for {
 		changed := n.fsm.Changed()
+		n.cutOff(cut)
+		if c := n.fsm.State().Cluster(); c != nil && c.ID != n.identity.ClusterID {
+			fatal(errs.New(errs.IdentityMismatch, "this node is one of cluster %s, and its log that of cluster %s", n.identity.ClusterID, c.ID).
+				WithHint("put back %s as it was", n.cfg.path("raft")))
+			return
+		}
 		if err := n.fsm.Halted(); err != nil {
 			fatal(err)
 			return
@@ -137,6 +145,16 @@ func (n *Node) watch(ctx context.Context, fatal context.CancelCauseFunc) {
 		case <-changed:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// cutOff closes the Raft connections of nodes that were removed since it last looked.
+func (n *Node) cutOff(cut map[string]bool) {
+	for gone := range n.fsm.State().RemovedNodes() {
+		if !cut[gone.ID] {
+			cut[gone.ID] = true
+			n.port.Disconnect(gone.ID)
 		}
 	}
 }
