@@ -95,7 +95,7 @@ func TestQueueOfAll(t *testing.T) {
 	m := three(t)
 	s := DefaultSettings()
 	s.Queue = "all"
-	m.ok(SettingsPut{Settings: s})
+	m.ok(m.settings(s))
 	for i := range maxQueued {
 		m.create(i, "blog")
 	}
@@ -117,7 +117,7 @@ func TestTooManyIsNotRemembered(t *testing.T) {
 	m := three(t)
 	s := DefaultSettings()
 	s.Queue = "all"
-	m.ok(SettingsPut{Settings: s})
+	m.ok(m.settings(s))
 	for i := range maxQueued {
 		m.create(i, "blog")
 	}

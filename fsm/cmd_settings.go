@@ -2,8 +2,11 @@ package fsm
 
 import "kontiki/errs"
 
-// SettingsPut replaces the cluster's settings.
+// SettingsPut replaces the cluster's settings by ones that were made from those of a certain index; it is refused as a
+// conflict when others are in force by now, so that no change that was acknowledged in between is lost. Its answer is
+// the settings that are in force with it.
 type SettingsPut struct {
+	From     uint64   `cbor:"from"` // ModifyIndex of the cluster object they were made from
 	Settings Settings `cbor:"settings"`
 }
 
@@ -55,8 +58,12 @@ func applySettingsPut(t *tx, _ Command, b SettingsPut) (any, error) {
 	if old == nil {
 		return nil, notFound("cluster", "")
 	}
+	if b.From != old.ModifyIndex {
+		return nil, errs.New(errs.Conflict, "the settings were changed at log index %d, after they had been read at %d", old.ModifyIndex, b.From).
+			WithHint("read them again and repeat the change, under a fresh Idempotency-Key")
+	}
 	c := *old
 	c.Settings = b.Settings
 	put(t, tableCluster, &c, &c.Indexes)
-	return nil, nil
+	return c.Settings, nil
 }

@@ -10,12 +10,33 @@ func TestSettingsPut(t *testing.T) {
 	m := three(t)
 	s := DefaultSettings()
 	s.BaseDomain, s.Queue = "apps.example.org", "all"
-	m.ok(SettingsPut{Settings: s})
+	m.ok(m.settings(s))
 	if got := m.state().Settings(); got.BaseDomain != "apps.example.org" || got.Queue != "all" {
 		t.Errorf("settings are %+v", got)
 	}
 	if c := m.state().Cluster(); c.ModifyIndex != m.index || c.CreateIndex != 1 || c.ID != "cluster-1" {
 		t.Errorf("cluster is %+v", c)
+	}
+}
+
+// Of two changes made from the same settings the second would undo the first: it is refused, also within one entry.
+func TestSettingsMadeFromOldOnesAreRefused(t *testing.T) {
+	m := three(t)
+	one, two := DefaultSettings(), DefaultSettings()
+	one.Keep, two.Builds = 9, 3
+	from := m.state().Cluster().ModifyIndex
+	r := m.send(m.stamp(SettingsPut{From: from, Settings: one}), m.stamp(SettingsPut{From: from, Settings: two}))
+	if r[0].Err != nil || errs.CodeOf(errOf(r[1])) != errs.Conflict || r[1].Err.Hint == "" {
+		t.Fatalf("results are %+v", r)
+	}
+	m.refuse(errs.Conflict, SettingsPut{From: from, Settings: two})
+	m.refuse(errs.Conflict, SettingsPut{Settings: two})
+	if got := m.state().Settings(); got.Keep != 9 || got.Builds != DefaultSettings().Builds {
+		t.Errorf("settings are %+v", got)
+	}
+	var answer Settings
+	if err := r[0].Decode(&answer); err != nil || answer.Keep != 9 {
+		t.Errorf("the answer is %+v, %v", answer, err)
 	}
 }
 
@@ -46,7 +67,7 @@ func TestSettingsRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := DefaultSettings()
 			c.change(&s)
-			if err := m.refuse(errs.Invalid, SettingsPut{Settings: s}); err.Field != c.field || err.Hint == "" {
+			if err := m.refuse(errs.Invalid, m.settings(s)); err.Field != c.field || err.Hint == "" {
 				t.Errorf("field %q, hint %q, want field %q and a hint", err.Field, err.Hint, c.field)
 			}
 		})

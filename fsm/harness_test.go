@@ -99,6 +99,11 @@ func (m *machine) refuse(code errs.Code, b Body) *errs.Error {
 	return r.Err
 }
 
+// settings gives the command that replaces the settings in force.
+func (m *machine) settings(s Settings) SettingsPut {
+	return SettingsPut{From: m.state().Cluster().ModifyIndex, Settings: s}
+}
+
 func errOf(r Result) error {
 	if r.Err == nil {
 		return nil

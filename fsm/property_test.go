@@ -156,7 +156,11 @@ func (w *world) ofProjects() Body {
 	case 2:
 		s := DefaultSettings()
 		s.Queue = rapid.SampledFrom([]string{"latest", "all", "x"}).Draw(w.T, "queue")
-		return SettingsPut{Settings: s}
+		put := SettingsPut{Settings: s}
+		if c := w.f.State().Cluster(); c != nil {
+			put.From = c.ModifyIndex - rapid.Uint64Range(0, 1).Draw(w.T, "too old")
+		}
+		return put
 	case 3:
 		return Checkpoint{}
 	}

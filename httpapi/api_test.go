@@ -352,7 +352,7 @@ func TestListsWalk(t *testing.T) {
 	g := newGroup(t, 1, nil)
 	c := g.client(t, adminSecret, 0)
 	ctx := t.Context()
-	g.must(t, fsm.SettingsPut{Settings: func() fsm.Settings { s := fsm.DefaultSettings(); s.Queue = "all"; return s }()})
+	g.must(t, fsm.SettingsPut{From: 1, Settings: func() fsm.Settings { s := fsm.DefaultSettings(); s.Queue = "all"; return s }()})
 	var made []string
 	for i := range 7 {
 		d := deploy(t, c, fmt.Sprintf("p%d", i%2), fmt.Sprint(i))

@@ -30,6 +30,7 @@ func (c *call) decodeJSON(out any) error {
 	if err := checkFields(doc, reflect.TypeOf(out).Elem(), ""); err != nil {
 		return err
 	}
+	c.doc = doc
 	for _, into := range []any{out, &c.changes} {
 		if err := json.Unmarshal(doc, into); err != nil {
 			return errs.New(errs.InvalidJSON, "the body cannot be used: %w", err)

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -86,8 +87,10 @@ type call struct {
 	state *fsm.State // in which token was found
 	hash  [32]byte   // of its secret
 	query params
-	// changes is the JSON body as it came, for telling a repetition from another request.
+	// changes is the JSON body, for telling a repetition from another request; doc is the same as it came.
 	changes any
+	doc     json.RawMessage
+	round   int       // proposals of this request that others' changes came before
 	values  [6]string // of headers: one allocation for all of them
 	used    int
 }

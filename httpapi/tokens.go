@@ -3,6 +3,7 @@ package httpapi
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"time"
@@ -107,17 +108,61 @@ func (s *server) getSettings(c *call) error {
 	return c.reply(http.StatusOK, state.Settings())
 }
 
+// settingsRounds is how many changes of others, made between reading and committing, one change of settings gets over.
+const settingsRounds = 16
+
+// updateSettings changes what the body names. What it leaves out stays as it is, also when others change that at the
+// same time: settings are committed only on top of those they were made from, else they are made anew. Each round has a
+// command ID of its own, so a repetition under the same key goes through the same rounds to the same answer.
 func (s *server) updateSettings(c *call) error {
-	// What is left out stays as it is: so it must be known what it is.
 	if err := s.catchUp(c); err != nil {
 		return err
 	}
-	settings := s.Replica.State().Settings()
-	settings.Deadlines = maps.Clone(settings.Deadlines)
-	if err := c.decodeJSON(&settings); err != nil {
+	var changes fsm.Settings
+	if err := c.decodeJSON(&changes); err != nil {
 		return err
 	}
-	for phase := range settings.Deadlines {
+	if err := checkPhases(changes.Deadlines); err != nil {
+		return err
+	}
+	for {
+		result, err := s.putSettings(c)
+		if errs.CodeOf(err) == errs.Conflict && c.round+1 < settingsRounds {
+			c.round++
+			c.Writer.Header().Del(api.HeaderReplayed)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		var made fsm.Settings
+		if err := result.Decode(&made); err != nil {
+			return errs.New(errs.Internal, "read the settings that were made: %w", err)
+		}
+		return c.reply(http.StatusOK, made)
+	}
+}
+
+// putSettings proposes the settings this node knows with what the body changes in them.
+func (s *server) putSettings(c *call) (fsm.Result, error) {
+	cluster := s.Replica.State().Cluster()
+	if cluster == nil {
+		return fsm.Result{}, errs.New(errs.NotFound, "there is no cluster yet").WithHint("make one with: kontiki init")
+	}
+	settings := cluster.Settings
+	settings.Deadlines = maps.Clone(settings.Deadlines)
+	if err := json.Unmarshal(c.doc, &settings); err != nil {
+		return fsm.Result{}, errs.New(errs.InvalidJSON, "the body cannot be used: %w", err)
+	}
+	if err := settings.Validate(); err != nil {
+		return fsm.Result{}, err
+	}
+	return s.propose(c, fsm.SettingsPut{From: cluster.ModifyIndex, Settings: settings}, c.changes)
+}
+
+// checkPhases refuses deadlines of what is no phase.
+func checkPhases(deadlines map[fsm.Phase]fsm.Millis) error {
+	for phase := range deadlines {
 		if phase.Order() < 0 {
 			names := make([]string, len(fsm.Phases))
 			for i, p := range fsm.Phases {
@@ -126,11 +171,5 @@ func (s *server) updateSettings(c *call) error {
 			return unknown("phase", string(phase), "deadlines."+string(phase), names)
 		}
 	}
-	if err := settings.Validate(); err != nil {
-		return err
-	}
-	if _, err := s.propose(c, fsm.SettingsPut{Settings: settings}, c.changes); err != nil {
-		return err
-	}
-	return c.reply(http.StatusOK, s.Replica.State().Settings())
+	return nil
 }

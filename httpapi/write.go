@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"kontiki/api"
@@ -30,6 +31,9 @@ func (s *server) propose(c *call, body fsm.Body, content any) (fsm.Result, error
 		}
 		sum := sha256.Sum256([]byte(c.token.ID + ":" + key)) // of one length, whatever the key's
 		cmd.ID = "k:" + hex.EncodeToString(sum[:])
+		if c.round > 0 {
+			cmd.ID += "#" + strconv.Itoa(c.round)
+		}
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), waitForWrite)
 	defer cancel()
