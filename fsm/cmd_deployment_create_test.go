@@ -59,14 +59,22 @@ func TestDeploymentCreateRefusals(t *testing.T) {
 }
 
 func TestSpecValidate(t *testing.T) {
-	for name, change := range map[string]func(*Spec){
-		"replicas": func(s *Spec) { s.Replicas = 1001 }, "health.path": func(s *Spec) { s.Health.Path = "x" },
-		"health": func(s *Spec) { s.Health.Retries = 0 },
+	for _, c := range []struct {
+		field  string
+		change func(*Spec)
+	}{
+		{"replicas", func(s *Spec) { s.Replicas = 1001 }},
+		{"health.path", func(s *Spec) { s.Health.Path = "x" }},
+		{"health", func(s *Spec) { s.Health.Retries = 0 }},
+		{"health", func(s *Spec) { s.Health.Retries = 1001 }},
+		{"health", func(s *Spec) { s.Health.Interval = Longest + 1 }},
+		{"health", func(s *Spec) { s.Health.Timeout = Longest + 1 }},
+		{"health", func(s *Spec) { s.Health.StartPeriod = Longest + 1 }},
 	} {
 		s := DefaultSpec()
-		change(&s)
-		if err := errs.From(s.Validate()); err == nil || err.Field != name || err.Hint == "" {
-			t.Errorf("%+v gives %v, want the field %s", s, err, name)
+		c.change(&s)
+		if err := errs.From(s.Validate()); err == nil || err.Field != c.field || err.Hint == "" {
+			t.Errorf("%+v gives %v, want the field %s", s, err, c.field)
 		}
 	}
 	if err := DefaultSpec().Validate(); err != nil {

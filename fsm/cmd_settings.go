@@ -34,11 +34,24 @@ func (s Settings) Validate() error {
 	case s.Queue != "latest" && s.Queue != "all":
 		return bad("queue", `give "latest" or "all"`)
 	}
+	const tooLong = "give at most 720h"
+	switch {
+	case s.NodeLost > Longest: // and so is node_away
+		return bad("node_lost", tooLong)
+	case s.Stuck > Longest:
+		return bad("stuck", tooLong)
+	case s.RetryBackoff > Longest:
+		return bad("retry_backoff", tooLong)
+	}
+	return s.validateDeadlines(bad)
+}
+
+func (s Settings) validateDeadlines(bad func(field, hint string) error) error {
 	known := 0
 	for _, p := range Phases {
 		m, ok := s.Deadlines[p]
-		if ok && m < 1000 {
-			return bad("deadlines."+string(p), "give at least 1s")
+		if ok && (m < 1000 || m > Longest) {
+			return bad("deadlines."+string(p), "give 1s to 720h")
 		}
 		if ok {
 			known++

@@ -40,6 +40,17 @@ func TestSettingsMadeFromOldOnesAreRefused(t *testing.T) {
 	}
 }
 
+func TestLongestSettingsAreAccepted(t *testing.T) {
+	s := DefaultSettings()
+	s.NodeAway, s.NodeLost, s.Stuck, s.RetryBackoff = Longest, Longest, Longest, Longest
+	for p := range s.Deadlines {
+		s.Deadlines[p] = Longest
+	}
+	if err := s.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSettingsPutBeforeInit(t *testing.T) {
 	empty(t).refuse(errs.NotFound, SettingsPut{Settings: DefaultSettings()})
 }
@@ -62,6 +73,10 @@ func TestSettingsRefusals(t *testing.T) {
 		"nothing kept":             {func(s *Settings) { s.Keep = 0 }, "builds"},
 		"unknown queue":            {func(s *Settings) { s.Queue = "some" }, "queue"},
 		"short deadline":           {func(s *Settings) { s.Deadlines = map[Phase]Millis{PhaseBuilding: 10} }, "deadlines.building"},
+		"lost after a year":        {func(s *Settings) { s.NodeLost = 365 * 24 * 3_600_000 }, "node_lost"},
+		"stuck after a year":       {func(s *Settings) { s.Stuck = 365 * 24 * 3_600_000 }, "stuck"},
+		"back-off over a month":    {func(s *Settings) { s.RetryBackoff = Longest + 1 }, "retry_backoff"},
+		"endless deadline":         {func(s *Settings) { s.Deadlines = map[Phase]Millis{PhaseBuilding: 9_223_372_036_854} }, "deadlines.building"},
 		"deadline of no phase":     {func(s *Settings) { s.Deadlines = map[Phase]Millis{"lunch": 5000} }, "deadlines"},
 	} {
 		t.Run(name, func(t *testing.T) {

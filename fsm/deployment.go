@@ -201,6 +201,8 @@ func (s Spec) Validate() error {
 		return errs.New(errs.Invalid, "health path is %q", clip(h.Path)).WithField("health.path").WithHint("start it with a slash, such as /healthz")
 	case h.Timeout < 1 || h.Interval < 1 || h.Retries < 1 || h.StartPeriod < 0:
 		return errs.New(errs.Invalid, "health interval, timeout and retries must be above zero").WithField("health").WithHint("leave them out for the defaults: 30s, 10s, 3")
+	case max(h.Timeout, h.Interval, h.StartPeriod) > Longest || h.Retries > 1000:
+		return errs.New(errs.Invalid, "health interval, timeout, start period or retries are beyond all use").WithField("health").WithHint("give at most 720h and 1000 retries")
 	}
 	return nil
 }

@@ -42,6 +42,10 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 // Millis is a duration in milliseconds; in JSON a Go duration string such as "30s".
 type Millis int64
 
+// Longest is the longest duration a setting or a spec may have, 30 days: nobody means more, and sums of such durations
+// are far from overflowing.
+const Longest = Millis(30 * 24 * 60 * 60 * 1000)
+
 // Std gives the duration as a time.Duration.
 func (m Millis) Std() time.Duration { return time.Duration(m) * time.Millisecond }
 

@@ -191,12 +191,17 @@ func (p *planner) judgeSteps(d *fsm.Deployment) {
 
 // retryAfter orders another attempt once the back-off is over; it doubles with each attempt, up to a minute.
 func (p *planner) retryAfter(d *fsm.Deployment, step *fsm.Step) {
-	wait := min(p.settings.RetryBackoff.Std()<<(step.Attempt-1), time.Minute)
+	wait := backOff(p.settings.RetryBackoff.Std(), step.Attempt)
 	if p.o.InStep[StepID{d.ID, step.Phase, step.Node, step.Attempt, step.State}] < wait || !p.ready(step.Node) {
 		return
 	}
 	p.emit(fsm.DeploymentRetry{ID: d.ID, Phase: d.Phase, Node: step.Node, Attempt: step.Attempt,
 		Reason: fmt.Sprintf("attempt %d of %d follows: %s", step.Attempt+1, p.settings.MaxAttempts, step.Failure.Message)})
+}
+
+// backOff is how long to wait after the attempt, from 1; no number of attempts overflows it.
+func backOff(first time.Duration, attempt int) time.Duration {
+	return min(min(first, time.Minute)<<min(attempt-1, 16), time.Minute)
 }
 
 // overdue says why a pending step must not go on as it is, nil when it may.
