@@ -202,7 +202,7 @@ func (s survey) keepsQuorumWithout(id string) bool {
 func (c *Cluster) survey(ctx context.Context, desired []DesiredMember) survey {
 	s := survey{
 		self: c.cfg.NodeID, members: c.Members(), desired: desired,
-		silent: c.PeerHealth(), lost: c.cfg.Timing.Lost, behind: map[string]uint64{},
+		silent: c.silences(), lost: c.cfg.Timing.Lost, behind: map[string]uint64{},
 	}
 	for _, d := range desired {
 		i := slices.IndexFunc(s.members, func(m Member) bool { return m.ID == d.ID })
@@ -282,7 +282,7 @@ func (c *Cluster) move(m Member) raft.Future {
 
 // voters counts, on the leader, the voters that answer, itself among them, and all of them.
 func (c *Cluster) voters() (reachable, all int) {
-	silent := c.PeerHealth()
+	silent := c.silences()
 	for _, m := range c.Members() {
 		if m.Voter {
 			all++
@@ -304,7 +304,7 @@ func (c *Cluster) CheckRemoval(id string) error {
 	if !c.IsLeader() {
 		return c.askRemoval(id)
 	}
-	s := survey{self: c.cfg.NodeID, members: c.Members(), silent: c.PeerHealth()}
+	s := survey{self: c.cfg.NodeID, members: c.Members(), silent: c.silences()}
 	if s.keepsQuorumWithout(id) {
 		return nil
 	}

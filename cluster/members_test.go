@@ -113,7 +113,7 @@ func TestRemovalThatWouldLoseTheMajority(t *testing.T) {
 		}
 	}
 	g.kill(others[0])
-	g.until("its silence is noticed", func() bool { return leader.PeerHealth()[others[0]] > 0 })
+	g.until("its silence is noticed", func() bool { return leader.silences()[others[0]] > 0 })
 	if err := leader.CheckRemoval(others[1]); errs.CodeOf(err) != errs.QuorumLoss {
 		t.Errorf("the one that works: %v", err)
 	}
@@ -277,5 +277,19 @@ func TestManageMembersStopsWithItsContext(t *testing.T) {
 	g.leader().ManageMembers(ctx, func() []DesiredMember { return nil }, func() <-chan struct{} { return nil })
 	if err := g.leader().take(ctx, step{kind: stepRemove, member: Member{ID: "n9"}}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// Regression: a node that was out of contact under the old leader was said to be in contact by a fresh one, which could
+// not have noticed its silence yet.
+func TestAFreshLeaderCallsNobodyPresent(t *testing.T) {
+	c := &Cluster{cfg: Config{NodeID: "n1", Timing: Timing{Try: time.Second}}}
+	c.view.since = time.Now()
+	if got := c.aged(map[string]time.Duration{"n2": 0, "n3": time.Minute}); got["n2"] != 1 || got["n3"] != time.Minute {
+		t.Fatalf("%v", got)
+	}
+	c.view.since = time.Now().Add(-2 * time.Second)
+	if got := c.aged(map[string]time.Duration{"n2": 0}); got["n2"] != 0 {
+		t.Fatalf("%v", got)
 	}
 }

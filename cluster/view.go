@@ -84,26 +84,37 @@ func (v *view) note(data any) {
 // clock; 0 while it answers. A fresh leader has not heard of anybody's silence yet: until it could have, it gives the
 // least there is above 0, which says neither that a member answers nor that it is gone. On other nodes it is empty.
 func (c *Cluster) PeerHealth() map[string]time.Duration {
-	health := map[string]time.Duration{}
-	if !c.IsLeader() {
+	return c.aged(c.silences())
+}
+
+// aged raises what a fresh leader takes for an answer: a heartbeat to a stopped node fails after one try only.
+func (c *Cluster) aged(health map[string]time.Duration) map[string]time.Duration {
+	if _, since, _ := c.view.look(); time.Since(since) >= 2*c.cfg.Timing.Try {
 		return health
+	}
+	for id, silent := range health {
+		health[id] = max(silent, 1)
+	}
+	return health
+}
+
+// silences gives, on the leader, for each other member how long its heartbeats have failed, 0 when they have not.
+func (c *Cluster) silences() map[string]time.Duration {
+	out := map[string]time.Duration{}
+	if !c.IsLeader() {
+		return out
 	}
 	members := c.Members()
 	c.view.mu.Lock()
 	defer c.view.mu.Unlock()
-	unheard := time.Duration(0)
-	if time.Since(c.view.since) < 2*c.cfg.Timing.Try { // a heartbeat to a stopped node fails after one try
-		unheard = 1
-	}
 	for _, m := range members {
 		if m.ID == c.cfg.NodeID {
 			continue
 		}
+		out[m.ID] = 0
 		if last, ok := c.view.silent[m.ID]; ok {
-			health[m.ID] = max(time.Since(last), 1)
-		} else {
-			health[m.ID] = unheard
+			out[m.ID] = max(time.Since(last), 1)
 		}
 	}
-	return health
+	return out
 }
