@@ -2,8 +2,9 @@ package fsm
 
 import "kontiki/errs"
 
-// NodeJoin admits a node with a join token, which it uses up. The same node with the same token may ask again: its
-// first answer may have been lost.
+// NodeJoin admits a node with a join token, which it uses up. The same node with the same token may ask again, also from
+// another empty data directory: its first answer may have been lost. That ends with its first contact: from then on it
+// may hold or have voted for what the cluster goes by, and under its ID only the same data comes back.
 type NodeJoin struct {
 	TokenID string `cbor:"token_id"`
 	Node    Node   `cbor:"node"`
@@ -63,24 +64,28 @@ func applyNodeJoin(t *tx, _ Command, b NodeJoin) (any, error) {
 		return nil, errs.New(errs.JoinToken, "the join token is unknown or expired").WithHint("make a new one with: kontiki token join")
 	}
 	known := s.Node(b.Node.ID)
-	if tok.UsedBy != "" {
-		if known != nil && tok.UsedBy == b.Node.ID && known.Incarnation == b.Node.Incarnation {
-			return nil, nil
-		}
+	again := known != nil && tok.UsedBy == b.Node.ID
+	switch {
+	case again && known.Incarnation == b.Node.Incarnation:
+		return nil, nil
+	case tok.UsedBy != "" && (!again || tok.Settled):
 		return nil, errs.New(errs.JoinToken, "the join token was used by node %q", tok.UsedBy).WithHint("make a new one with: kontiki token join")
-	}
-	if known != nil {
+	case known != nil && !again:
 		return nil, errs.New(errs.IdentityMismatch, "a node %q is a member already", b.Node.ID).
 			WithHint("choose another ID; a node that lost its data joins under a new one, after: kontiki peers remove %s", b.Node.ID)
 	}
 	for n := range s.Nodes() {
-		if n.ClusterAddr == b.Node.ClusterAddr {
-			return nil, errs.New(errs.Conflict, "the cluster address %s is node %q's", n.ClusterAddr, n.ID).WithField("cluster_addr")
+		if n.ClusterAddr == b.Node.ClusterAddr && n.ID != b.Node.ID {
+			return nil, errs.New(errs.Conflict, "the cluster address %s is node %q's", n.ClusterAddr, n.ID).WithField("cluster_addr").
+				WithHint("join with an address of its own: --advertise with this machine's, or other ports in --cluster-addr, --api-addr and --ingress-addr")
 		}
 	}
 	n := b.Node
 	n.State, n.Reason = NodeAway, "it has joined and not been in contact yet"
 	n.StateAt, n.JoinedAt, n.Indexes = t.now, t.now, Indexes{}
+	if again {
+		n.Indexes = known.Indexes
+	}
 	put(t, tableNodes, &n, &n.Indexes)
 	used := *tok
 	used.UsedBy = n.ID
@@ -100,7 +105,19 @@ func applyNodeUpdate(t *tx, _ Command, b NodeUpdate) (any, error) {
 	c := *n
 	c.APIAddr, c.IngressAddr, c.Engine, c.Version, c.Incarnation = b.APIAddr, b.IngressAddr, b.Engine, b.Version, b.Incarnation
 	put(t, tableNodes, &c, &c.Indexes)
+	t.settle(n.ID)
 	return nil, nil
+}
+
+// settle ends the join token that a node came by: the node has been in contact.
+func (t *tx) settle(node string) {
+	for _, tok := range collect(all[JoinToken](t.state(), tableJoinTokens)) {
+		if tok.UsedBy == node && !tok.Settled {
+			c := *tok
+			c.Settled = true
+			put(t, tableJoinTokens, &c, &c.Indexes)
+		}
+	}
 }
 
 func applyNodeStatus(t *tx, _ Command, b NodeStatus) (any, error) {
@@ -114,6 +131,9 @@ func applyNodeStatus(t *tx, _ Command, b NodeStatus) (any, error) {
 	c := *n
 	c.State, c.Reason, c.StateAt = b.State, b.Reason, t.now
 	put(t, tableNodes, &c, &c.Indexes)
+	if b.State == NodeReady {
+		t.settle(n.ID)
+	}
 	return nil, nil
 }
 

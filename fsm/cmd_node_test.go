@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"strings"
 	"testing"
 
 	"kontiki/errs"
@@ -34,9 +35,54 @@ func TestJoinTokenAdmitsOneNodeOnce(t *testing.T) {
 		t.Error("asking again changed something")
 	}
 	m.refuse(errs.JoinToken, NodeJoin{TokenID: secret("x"), Node: node("n5")})
-	wiped := node("n4")
-	wiped.Incarnation = "other data"
-	m.refuse(errs.JoinToken, NodeJoin{TokenID: secret("x"), Node: wiped})
+}
+
+// The answer to a join was lost and with it all that the node had made: it may ask again as long as it has never been
+// in contact, whatever the leader says of it meanwhile.
+func TestLostJoinAnswerCanBeRepeated(t *testing.T) {
+	m := three(t)
+	m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
+	m.ok(NodeJoin{TokenID: secret("x"), Node: node("n4")})
+	made := m.state().Node("n4").CreateIndex
+	m.ok(NodeStatus{ID: "n4", State: NodeLost, Reason: "no contact"})
+	again := node("n4")
+	again.Incarnation, again.APIAddr = "other data", "n4:7500"
+	m.ok(NodeJoin{TokenID: secret("x"), Node: again})
+	if n := m.state().Node("n4"); n.Incarnation != "other data" || n.APIAddr != "n4:7500" || n.State != NodeAway || n.CreateIndex != made {
+		t.Errorf("node is %+v", n)
+	}
+	m.refuse(errs.IdentityMismatch, NodeUpdate{ID: "n4", Incarnation: "data of n4"}) // the first one, should it exist
+	same := again
+	same.Incarnation, same.ClusterAddr = "third data", "n2:7401"
+	if err := m.refuse(errs.Conflict, NodeJoin{TokenID: secret("x"), Node: same}); !strings.Contains(err.Hint, "--cluster-addr") {
+		t.Errorf("the hint is %q", err.Hint)
+	}
+}
+
+// A node that has been in contact and lost its data must not come back under its ID: it may have voted.
+func TestWipedNodeDoesNotComeBack(t *testing.T) {
+	for name, contact := range map[string]Body{
+		"seen by the leader": NodeStatus{ID: "n4", State: NodeReady},
+		"gave its account":   NodeUpdate{ID: "n4", Incarnation: "data of n4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := three(t)
+			m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
+			m.ok(JoinTokenCreate{ID: secret("y"), ExpiresAt: 2_000_000_000})
+			m.ok(NodeJoin{TokenID: secret("x"), Node: node("n4")})
+			m.ok(contact)
+			m.ok(NodeStatus{ID: "n4", State: NodeLost})
+			wiped := node("n4")
+			wiped.Incarnation = "other data"
+			m.refuse(errs.JoinToken, NodeJoin{TokenID: secret("x"), Node: wiped})
+			m.refuse(errs.IdentityMismatch, NodeJoin{TokenID: secret("y"), Node: wiped})
+			before := m.objects()
+			m.ok(NodeJoin{TokenID: secret("x"), Node: node("n4")}) // the request itself, once more
+			if m.objects() != before {
+				t.Error("asking again changed something")
+			}
+		})
+	}
 }
 
 func TestNodeJoinRefusals(t *testing.T) {

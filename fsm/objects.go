@@ -93,6 +93,7 @@ type JoinToken struct {
 	ID        string `json:"id"` // hex of the secret's SHA-256
 	ExpiresAt Time   `json:"expires_at"`
 	UsedBy    string `json:"used_by,omitempty"` // node ID
+	Settled   bool   `json:"settled,omitempty"` // that node has been in contact: the token is good for nothing any more
 	CreatedAt Time   `json:"created_at"`
 	Indexes
 }
