@@ -7,10 +7,15 @@ import (
 	"kontiki/errs"
 )
 
-// How long results are remembered. A command with a Request came with a client's key and is kept for a day; all others
-// only have to outlive the retries of the node that proposed them.
+// How long results are remembered. A command with a Request came with a client's key and is kept for a day, or until
+// 262,144 younger ones came, whichever is sooner; all others only have to outlive the retries of the node that proposed
+// them. The day is one of the log's time: that of the commands, made to never go back and to go on by no more than
+// logStep an entry, so that one command of a clock that is far ahead ends no day. A clock that stays ahead brings it
+// there in the end and makes the keys of that time short-lived, not those that come after: results are stamped with the
+// log's time, whatever their proposers' clocks say.
 const (
 	keepClientMillis = 24 * 60 * 60 * 1000
+	logStep          = 10 * 60 * 1000
 	keepClientMost   = 1 << 18
 	keepNodeMost     = 1 << 16
 )
@@ -21,7 +26,7 @@ type dedupKey [16]byte
 type remembered struct {
 	Key     dedupKey    `cbor:"1,keyasint"`
 	Request []byte      `cbor:"2,keyasint,omitempty"`
-	Time    Time        `cbor:"3,keyasint"`
+	Time    Time        `cbor:"3,keyasint"` // the log's
 	Index   uint64      `cbor:"4,keyasint"`
 	Err     *errs.Error `cbor:"5,keyasint,omitempty"`
 	Body    []byte      `cbor:"6,keyasint,omitempty"`
@@ -64,6 +69,14 @@ func (r *remembered) answer(cmd Command) Result {
 			WithHint("use a fresh key for every new request")}
 	}
 	return Result{Index: r.Index, Err: r.Err, Body: r.Body, Replayed: true}
+}
+
+// advance gives the log's time after an entry whose latest command has the time given.
+func (t Time) advance(latest Time) Time {
+	if t == 0 {
+		return latest
+	}
+	return max(t, min(latest, t+logStep))
 }
 
 func (m *memory) remember(r remembered) {

@@ -89,10 +89,13 @@ func TestClientResultsAreKeptForADay(t *testing.T) {
 		c.Time = at
 		return m.send(c)[0]
 	}
-	const start = 3_000_000_000
+	start := m.lastTime()
 	at("the first", start)
 	for i := range 3 * ringChunk {
 		at(fmt.Sprint("key ", i), start+1)
+	}
+	for passed := Time(logStep); passed <= keepClientMillis; passed += logStep {
+		at(fmt.Sprint("after ", passed), start+passed)
 	}
 	if r := at("the first", start+keepClientMillis); !r.Replayed {
 		t.Errorf("within the day: %+v", r)
@@ -100,6 +103,43 @@ func TestClientResultsAreKeptForADay(t *testing.T) {
 	at("the next day", start+keepClientMillis+10)
 	if r := at("the first", start); r.Replayed {
 		t.Errorf("after it: %+v", r)
+	}
+}
+
+// One command of a clock that is far ahead ends nobody's day; and when such a clock has brought the log's time ahead,
+// keys that come after it are kept as long as any.
+func TestClockAheadDoesNotShortenRetention(t *testing.T) {
+	m := three(t)
+	n := 0
+	at := func(key string, at Time) Result {
+		c := keyed(m.stamp(Checkpoint{}), key, "request")
+		c.Time = at
+		return m.send(c)[0]
+	}
+	fill := func(when Time) {
+		for range 2 * ringChunk {
+			n++
+			at(fmt.Sprint("filler ", n), when)
+		}
+	}
+	start := m.lastTime()
+	at("before", start)
+	fill(start)
+	at("of a clock a year ahead", start+365*keepClientMillis)
+	if r := at("before", start); !r.Replayed {
+		t.Error("one command ended the day")
+	}
+	for range 2 * keepClientMillis / logStep {
+		n++
+		at(fmt.Sprint("ahead ", n), start+2*keepClientMillis)
+	}
+	if r := at("before", start); r.Replayed {
+		t.Error("a clock that stays ahead does not move the log's time: the test shows nothing")
+	}
+	at("after", start+1)
+	fill(start + 2)
+	if r := at("after", start+3); !r.Replayed {
+		t.Error("keys of those who are right are forgotten at once")
 	}
 }
 

@@ -21,7 +21,7 @@ type FSM struct {
 	changed atomic.Pointer[chan struct{}]
 
 	mu          sync.Mutex // guards what follows; held while an entry is applied
-	now         Time       // the latest time any command brought: only retention goes by it
+	now         Time       // the log's time, as advance gives it: only retention goes by it
 	memory      memory
 	audit       ring[Audit]
 	checkpoints map[uint64]*Snapshot
@@ -208,7 +208,7 @@ func (t *tx) recall(k dedupKey, cmd Command) (Result, bool) {
 
 func (t *tx) note(k dedupKey, cmd Command, r Result) {
 	t.fresh[k] = len(t.records)
-	t.records = append(t.records, remembered{Key: k, Request: cmd.Request, Time: cmd.Time, Index: r.Index, Err: r.Err, Body: r.Body})
+	t.records = append(t.records, remembered{Key: k, Request: cmd.Request, Index: r.Index, Err: r.Err, Body: r.Body})
 }
 
 // unknown answers a command of a kind that is not known here; a required one halts this node.
@@ -224,8 +224,9 @@ func (t *tx) unknown(cmd Command) Result {
 func (t *tx) commit() {
 	f := t.f
 	t.txn.Commit()
-	f.now = max(f.now, t.latest)
+	f.now = f.now.advance(t.latest)
 	for _, r := range t.records {
+		r.Time = f.now
 		f.memory.remember(r)
 	}
 	for _, a := range t.audits {

@@ -7,8 +7,8 @@ import (
 )
 
 // Time is an instant in Unix milliseconds, stamped by whoever proposed the command. It is for people and for
-// durations on one machine's clock; nothing is decided by comparing the times of two machines. In JSON it is RFC 3339
-// in UTC, the zero Time is null.
+// durations on one machine's clock; nothing is decided by comparing the times of two machines, but for the expiry of join
+// tokens. In JSON it is RFC 3339 in UTC, the zero Time is null.
 type Time int64
 
 // Now is the local clock's Time; only proposers call it, Apply never does.
