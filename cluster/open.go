@@ -108,7 +108,7 @@ func asCorrupt(path string, err error) error {
 // start makes the transport and Raft and the goroutines beside it.
 func (c *Cluster) start() error {
 	t, log := c.cfg.Timing, raftLogger(c.cfg.Logger)
-	c.transport = &transport{stall: c.store.stall, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	c.transport = &transport{stall: c.store.stall, ended: c.life.ctx.Done(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  c.cfg.Network.Raft(),
 		Logger:  log,
 		MaxPool: 4,

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 // stallWatch notices a write to the log that does not end. Raft's main loop is then inside that write and cannot step
@@ -41,23 +39,6 @@ func (s *stallWatch) watch() (done func()) {
 }
 
 var errStalled = errors.New("the disk under the Raft log does not answer: not sending as leader")
-
-// transport is Raft's own, silent while the disk stalls.
-type transport struct {
-	*raft.NetworkTransport
-	stall *stallWatch
-}
-
-var _ raft.WithPreVote = (*transport)(nil)
-
-// AppendEntries implements raft.Transport.
-func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
-	resp *raft.AppendEntriesResponse) error {
-	if t.stall.stalled.Load() {
-		return errStalled
-	}
-	return t.NetworkTransport.AppendEntries(id, target, args, resp)
-}
 
 // latencies remembers how long the last writes took.
 type latencies struct {
