@@ -21,7 +21,7 @@ bench: ## the measured targets, each beside its baseline
 	go test -tags bench -count=1 -p 1 -timeout 30m -v -run '^TestBench' ./...
 
 faults: ## kill nodes at every fault point of a deployment
-	go test -count=1 -timeout 30m -v -run 'FaultPoint' ./systemtest
+	go test -count=1 -timeout 30m -v -run 'FaultPoint|^TestKill' ./systemtest
 
 sim: ## simulated clusters under random kills, cuts and partitions (SEED=n replays one)
 	go test -count=1 -timeout 15m ./sim -run '^TestSimulation' $(if $(SEED),-v -args -seed $(SEED) -trace,-args -seeds 200)
