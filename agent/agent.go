@@ -13,15 +13,16 @@ import (
 
 // Config is what an Agent needs.
 type Config struct {
-	Node     string // this node's ID
-	Replica  Replica
-	Proposer Proposer
-	Blobs    Blobs
-	Sites    Sites
-	Engine   Engine
-	Prober   Prober
-	Logs     Logs
-	Logger   *slog.Logger
+	Node      string // this node's ID
+	Replica   Replica
+	Proposer  Proposer
+	Blobs     Blobs
+	Sites     Sites
+	Engine    Engine
+	Prober    Prober
+	Logs      Logs
+	Inspector Inspector
+	Logger    *slog.Logger
 	// Heartbeat is how often a running step shows that it lives (default 15 s).
 	Heartbeat time.Duration
 	// Jobs is how many jobs run at a time (default 32).
@@ -36,13 +37,21 @@ type Agent struct {
 	done   chan struct{} // a job has ended
 
 	locks   locks
+	copied  copied
 	jobs    map[jobKey]*job
 	current map[string]string // project → deployment its current link is known to name
 	seen    uint64            // active deployments changed up to here have been looked at
+	settled settled
 }
 
-// jobKey names one piece of work. For a step: deployment, phase and attempt; for a switch the project; for a repair its
-// ID and attempt.
+// The jobs that end by themselves, whatever the state asks for by then.
+const (
+	jobSwitch = "switch"
+	jobResume = "resume"
+)
+
+// jobKey names one piece of work. For a step: deployment, phase and attempt; for a switch and a resume the project; for a
+// repair its ID and attempt.
 type jobKey struct {
 	kind    string
 	id      string
@@ -73,6 +82,7 @@ func (a *Agent) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer a.drain()
 	defer cancel()
+	a.resumeAll(ctx, a.cfg.Replica.State())
 	for ctx.Err() == nil {
 		changed := a.cfg.Replica.Changed()
 		a.sweep(ctx, a.cfg.Replica.State())
@@ -106,7 +116,7 @@ func (a *Agent) sweep(ctx context.Context, s *fsm.State) {
 	a.sweepRepairs(ctx, s)
 	a.sweepActive(ctx, s)
 	for key, j := range a.jobs {
-		if !j.wanted && key.kind != "switch" {
+		if !j.wanted && key.kind != jobSwitch && key.kind != jobResume {
 			j.cancel()
 		}
 	}
@@ -141,7 +151,7 @@ func (a *Agent) sweepActive(ctx context.Context, s *fsm.State) {
 	for d := range s.DeploymentsSince(a.seen) {
 		if d.Status == fsm.StatusActive && d.Serves(a.cfg.Node) && a.current[d.Project] != d.ID {
 			project := d.Project
-			if !a.start(ctx, jobKey{kind: "switch", id: project}, func(ctx context.Context) { a.runSwitch(ctx, project) }) {
+			if !a.start(ctx, jobKey{kind: jobSwitch, id: project}, func(ctx context.Context) { a.runSwitch(ctx, project) }) {
 				return // one is under way: look again when it has ended
 			}
 			a.current[d.Project] = d.ID

@@ -237,6 +237,20 @@ func (d *disk) RemoveServer(ctx context.Context, project string) error {
 	return d.call(ctx, "Engine.RemoveServer", func() { delete(d.servers, project) })
 }
 
+// Working implements Engine.
+func (d *disk) Working(ctx context.Context) (func(string) bool, error) {
+	return func(project string) bool { return peek(d, d.servers, project) }, d.call(ctx, "Engine.Working", func() {})
+}
+
+// Inspect implements Inspector.
+func (d *disk) Inspect(ctx context.Context, project, deployment string) (h Holding, err error) {
+	err = d.call(ctx, "Inspector.Inspect", func() {
+		h = Holding{Project: project, Deployment: deployment, Release: d.releases[project+"/"+deployment],
+			Current: d.current[project] == deployment, Webroot: d.webroots[project]}
+	})
+	return h, err
+}
+
 // Routed implements Prober.
 func (d *disk) Routed(ctx context.Context, _ *fsm.Deployment) error {
 	return d.call(ctx, "Prober.Routed", func() {})

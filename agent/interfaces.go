@@ -58,6 +58,8 @@ type Engine interface {
 	EnsureServer(ctx context.Context, project string, health fsm.Health) (endpoint string, err error)
 	// RemoveServer removes the project's server; absent is success.
 	RemoveServer(ctx context.Context, project string) error
+	// Working tells which projects' servers run and are not ill. An error says nothing about them.
+	Working(ctx context.Context) (func(project string) bool, error)
 }
 
 // Prober looks at a release the way its users do.

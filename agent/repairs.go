@@ -70,7 +70,8 @@ func (a *Agent) repair(ctx context.Context, r *fsm.Repair, report *fsm.RepairRep
 	return fault.Point("agent.repair.after")
 }
 
-// place makes this node serve an active deployment: the same Ensures as a deployment's own phases. When the deployment
+// place makes this node serve an active deployment: the same Ensures as a deployment's own phases. Where it serves already,
+// and something of it was found missing, current is put right too; elsewhere it follows the report. When the deployment
 // was replaced meanwhile, what an earlier try has made of it is removed.
 func (a *Agent) place(ctx context.Context, r *fsm.Repair, report *fsm.RepairReport) error {
 	unlock, err := a.together(ctx, r.Project)
@@ -86,16 +87,22 @@ func (a *Agent) place(ctx context.Context, r *fsm.Repair, report *fsm.RepairRepo
 		}
 		return a.cleanup(ctx, r)
 	}
-	defer unlock()
-	inst, _, err := a.ensureCopied(ctx, d)
+	inst, err := a.ensureServed(ctx, d)
+	unlock()
 	if err != nil {
 		return err
 	}
-	if err := a.ensureLinked(ctx, d); err != nil {
-		return err
-	}
 	report.Instance, report.Digests = inst, []string{d.Artifact.Content, d.Artifact.Manifest}
-	return nil
+	return a.follow(ctx, r.Project)
+}
+
+// ensureServed makes release, server and webroot of an active deployment be as they must.
+func (a *Agent) ensureServed(ctx context.Context, d *fsm.Deployment) (fsm.Instance, error) {
+	inst, _, err := a.ensureCopied(ctx, d)
+	if err != nil {
+		return inst, err
+	}
+	return inst, a.ensureLinked(ctx, d)
 }
 
 // cleanup removes what this node has of a deployment that does not serve here; what serves is never removed. It waits
@@ -205,21 +212,32 @@ func (a *Agent) dropBlob(ctx context.Context, r *fsm.Repair, report *fsm.RepairR
 // active one here.
 func (a *Agent) runSwitch(ctx context.Context, project string) {
 	for try := 0; ; try++ {
+		err := a.follow(ctx, project)
+		if err == nil {
+			return
+		}
+		a.cfg.Logger.Warn("current does not follow yet", "project", project, "error", err)
+		if sleep(ctx, min(100*time.Millisecond<<min(try, 8), 10*time.Second)) != nil {
+			return
+		}
+	}
+}
+
+// follow makes current name the deployment that is active here. It looks again afterwards: of two at the same time, the
+// one that comes last has seen the newest.
+func (a *Agent) follow(ctx context.Context, project string) error {
+	for {
 		s := a.cfg.Replica.State()
 		d := s.ActiveOf(s.Project(project))
 		if d == nil || !d.Serves(a.cfg.Node) {
-			return
+			return nil
 		}
-		err := a.switchTo(ctx, d)
-		if err == nil {
-			if now := a.cfg.Replica.State().Project(project); now == nil || now.Active == d.ID {
-				return
-			}
-			continue
+		if err := a.switchTo(ctx, d); err != nil {
+			return fmt.Errorf("let current name release %s: %w", d.ID, err)
 		}
-		a.cfg.Logger.Warn("current does not follow yet", "project", project, "deployment", d.ID, "error", err)
-		if sleep(ctx, min(100*time.Millisecond<<min(try, 8), 10*time.Second)) != nil {
-			return
+		if now := a.cfg.Replica.State().Project(project); now == nil || now.Active == d.ID {
+			a.settled.follows(d)
+			return nil
 		}
 	}
 }

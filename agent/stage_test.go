@@ -27,7 +27,8 @@ type stage struct {
 	lost    func(cmd fsm.Command) error // after it was applied: its answer is lost
 	reports int                         // proposals of the agent that were applied
 
-	stop func()
+	agent *Agent
+	stop  func()
 }
 
 // journal is what the agent logs.
@@ -78,8 +79,9 @@ func onStage(t *testing.T, adjust func(*fsm.Settings), test func(*stage)) {
 func (s *stage) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	a := New(Config{Node: "n1", Replica: s.f, Proposer: s, Blobs: s.disk, Sites: s.disk, Engine: s.disk, Prober: s.disk, Logs: s.disk,
+	s.agent = New(Config{Node: "n1", Replica: s.f, Proposer: s, Blobs: s.disk, Sites: s.disk, Engine: s.disk, Prober: s.disk, Logs: s.disk, Inspector: s.disk,
 		Logger: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	a := s.agent
 	go func() { defer close(done); a.Run(ctx) }()
 	s.stop = func() { cancel(); <-done }
 }

@@ -83,7 +83,9 @@ func (s *serveCmd) serve(ctx context.Context, l net.Listener, root string) error
 	if err := <-drained; err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
-	return nil
+	// Not a success: Docker's policy on-failure starts again, after a restart of the engine or the machine, only what
+	// ended with an error. What somebody stops through the engine stays stopped all the same.
+	return errors.New("ended by a signal")
 }
 
 func (s *serveCmd) ask(ctx context.Context) error {

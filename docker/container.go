@@ -40,8 +40,11 @@ const (
 	memoryLimit = 256 << 20 // bytes, page cache included, which the kernel gives back under pressure
 	softMemory  = "GOMEMLIMIT=192MiB"
 	pidsLimit   = 512
-	maxRetries  = 3       // restarts by the engine after a failure; then the leader takes over
-	nobody      = "65534" // user and group when the node itself is root
+	// maxRetries is how often the engine restarts a server that ended with an error; then the leader takes over. A server
+	// that is ended by a signal exits non-zero too, so that the engine starts it again after a restart of its own or of
+	// the machine. It leaves alone what it was told to stop, whatever the exit code: so this never fights RemoveServer.
+	maxRetries = 3
+	nobody     = "65534" // user and group when the node itself is root
 )
 
 // server is a project's container as it should be.

@@ -75,6 +75,7 @@ func everything(ctx context.Context, e *Engine) map[string]error {
 	_, out["ensure"] = e.EnsureServer(ctx, "shop", health)
 	out["remove"] = e.RemoveServer(ctx, "shop")
 	_, out["list"] = e.Servers(ctx)
+	_, out["look"] = e.Working(ctx)
 	_, out["serve"] = e.ask("shop", "r1")
 	return out
 }

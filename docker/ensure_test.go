@@ -92,7 +92,14 @@ func TestWhatHappenedToTheServerIsMended(t *testing.T) {
 			if err := harm(e.only(t).ID); err != nil {
 				t.Fatal(err)
 			}
+			// A name is not what a server is known by; a folder that was replaced lacks its release, which the disk tells.
+			if want := name == "renamed" || name == "folder replaced"; e.works(t, "shop") != want {
+				t.Errorf("the server is said to work: %v", !want)
+			}
 			e.ensure(t, "shop")
+			if !e.works(t, "shop") || e.works(t, "blog") {
+				t.Error("the server is not the one that is said to work")
+			}
 			if c := e.only(t); !c.State.Running {
 				t.Errorf("the server is %s", c.State.Status)
 			}
@@ -101,6 +108,16 @@ func TestWhatHappenedToTheServerIsMended(t *testing.T) {
 			}
 		})
 	}
+}
+
+// works reports whether the engine says that the project's server does.
+func (e *Engine) works(t *testing.T, project string) bool {
+	t.Helper()
+	works, err := e.Working(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return works(project)
 }
 
 // dropImage takes the tag of the server's image away.
@@ -125,6 +142,9 @@ func TestAnUnhealthyServerIsReplaced(t *testing.T) {
 		infos, err := e.Servers(t.Context())
 		return err == nil && len(infos) == 1 && infos[0].Unhealthy
 	})
+	if e.works(t, "shop") {
+		t.Error("an unhealthy server is said to work")
+	}
 	if _, err := e.EnsureServer(t.Context(), "shop", quick); err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,21 @@ func (e *Engine) Servers(ctx context.Context) ([]ServerInfo, error) {
 	return out, nil
 }
 
+// Working asks the engine which projects' servers run on this node and are not ill; an error says nothing about them.
+func (e *Engine) Working(ctx context.Context) (func(project string) bool, error) {
+	servers, err := e.Servers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	works := map[string]bool{}
+	for _, s := range servers {
+		if s.State == container.StateRunning && !s.Unhealthy && s.Endpoint != "" {
+			works[s.Project] = true
+		}
+	}
+	return func(project string) bool { return works[project] }, nil
+}
+
 // list gives our servers of the project (of all for ""), of the given health only unless that is "".
 func (e *Engine) list(ctx context.Context, project, health string) ([]container.Summary, error) {
 	args := e.filter(project)

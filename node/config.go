@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"time"
 
 	"kontiki/errs"
 	"kontiki/fsm"
@@ -24,6 +25,7 @@ type Config struct {
 	DockerHost  string // address of the Docker engine, "" for the usual one
 	MaxUpload   int64  // bytes, 0 for 512 MiB
 	Logger      *slog.Logger
+	FullPass    time.Duration // how often this node, as leader, asks all nodes what they have; 0 for the usual minute
 }
 
 // The engines.

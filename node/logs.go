@@ -181,6 +181,11 @@ func (n *Node) askPeer(ctx context.Context, id, path string, out any) error {
 func (n *Node) askAt(ctx context.Context, peer cluster.Member, path string, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	return n.fetch(ctx, peer, path, out)
+}
+
+// fetch is askAt for an answer that may take as long as ctx.
+func (n *Node) fetch(ctx context.Context, peer cluster.Member, path string, out any) error {
 	id := peer.ID
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cluster.PeerURL(id, peer.Addr, path), nil)
 	if err != nil {

@@ -179,7 +179,7 @@ func (n *Node) listen(engine served, local sites) error {
 	users.ReadTimeout, users.WriteTimeout = 30*time.Second, time.Minute // the API itself gives uploads and streams their own
 	n.serve("cluster", n.port.HTTP(), n.peerHandler(in))
 	n.agent = agent.New(agent.Config{Node: n.ID(), Replica: n.fsm, Proposer: n.cluster, Blobs: n.blobs, Sites: local, Engine: engine,
-		Prober: in.Prober(reserved.addr.String()), Logs: n.logs, Logger: n.cfg.Logger})
+		Inspector: local, Prober: in.Prober(reserved.addr.String()), Logs: n.logs, Logger: n.cfg.Logger})
 	return nil
 }
 
@@ -208,6 +208,7 @@ func (n *Node) peerHandler(in *ingress.Ingress) http.Handler {
 	mux.Handle("/blobs/", artifact.Handler(n.blobs.store))
 	mux.HandleFunc("GET /logs/{deployment}", n.serveLogs)
 	mux.HandleFunc("GET /hash/{index}", n.serveHash)
+	mux.HandleFunc("GET /inventory", n.serveInventory)
 	relay := in.RelayHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := n.known(r); err != nil {
@@ -308,7 +309,7 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	wg.Go(func() { n.cluster.ManageMembers(ctx, n.desired, n.fsm.Changed) })
 	wg.Go(func() {
 		reconcile.NewLoop(reconcile.Config{Node: n.ID(), Term: term, Replica: n.fsm, Proposer: n.cluster, Silence: n.silence,
-			Logger: n.cfg.Logger.With("term", term)}).Run(ctx)
+			Inventory: n.inventoryOf, Full: n.cfg.FullPass, Logger: n.cfg.Logger.With("term", term)}).Run(ctx)
 	})
 	wg.Wait()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 
 	"kontiki/agent"
 	"kontiki/fsm"
@@ -14,8 +15,9 @@ import (
 )
 
 var (
-	_ agent.Sites  = sites{}
-	_ agent.Engine = embedded{}
+	_ agent.Sites     = sites{}
+	_ agent.Inspector = sites{}
+	_ agent.Engine    = embedded{}
 )
 
 // maxManifest bounds a manifest that is read back; 20,000 files with the longest names stay below it.
@@ -74,6 +76,16 @@ func (s sites) Prune(ctx context.Context, project string, keep func(deployment s
 	return nil
 }
 
+// Inspect implements agent.Inspector.
+func (s sites) Inspect(_ context.Context, project, deployment string) (agent.Holding, error) {
+	inv, err := s.Inventory(project)
+	if err != nil {
+		return agent.Holding{}, err
+	}
+	return agent.Holding{Project: project, Deployment: deployment, Release: slices.Contains(inv.Releases, deployment),
+		Current: inv.Current == deployment, Webroot: inv.Webroot}, nil
+}
+
 // embedded is the engine that needs nothing installed: the node itself serves static sites.
 type embedded struct{ server *static.Server }
 
@@ -84,6 +96,11 @@ func (embedded) EnsureServer(context.Context, string, fsm.Health) (string, error
 
 // RemoveServer implements agent.Engine.
 func (embedded) RemoveServer(context.Context, string) error { return nil }
+
+// Working implements agent.Engine: the node itself is the server.
+func (embedded) Working(context.Context) (func(project string) bool, error) {
+	return func(string) bool { return true }, nil
+}
 
 // ServeRelease implements ingress.Local.
 func (e embedded) ServeRelease(w http.ResponseWriter, r *http.Request, project, deployment string) error {

@@ -31,7 +31,9 @@ type Config struct {
 	Proposer Proposer
 	// Silence gives for how long each member has been without contact, 0 for those in contact.
 	Silence func() map[string]time.Duration
-	Logger  *slog.Logger
+	// Inventory asks a node what it has, with every full pass. An error means that nothing is known; nil asks nobody.
+	Inventory func(ctx context.Context, node string) ([]Holding, error)
+	Logger    *slog.Logger
 	// Tick is how often time alone is looked at (default 200 ms), Full how often everything is (default 1 min).
 	Tick, Full time.Duration
 }
@@ -43,6 +45,9 @@ type Loop struct {
 	seen  uint64 // deployments changed up to here have had their placement judged
 	nodes string // the nodes and their states at the last full pass
 	full  time.Time
+
+	survey      survey
+	inventories map[string][]Holding // for the next pass
 }
 
 // NewLoop makes a loop; a fresh one is made for every term, so that nothing observed under another leader counts.
@@ -53,7 +58,7 @@ func NewLoop(cfg Config) *Loop {
 	if cfg.Full == 0 {
 		cfg.Full = time.Minute
 	}
-	return &Loop{cfg: cfg}
+	return &Loop{cfg: cfg, survey: newSurvey(&cfg)}
 }
 
 // Run judges until ctx ends: after every change of the state and, for what only time changes, every tick. When
@@ -61,14 +66,17 @@ func NewLoop(cfg Config) *Loop {
 func (l *Loop) Run(ctx context.Context) {
 	tick := time.NewTicker(l.cfg.Tick)
 	defer tick.Stop()
+	defer l.survey.wg.Wait()
 	for ctx.Err() == nil {
-		changed := l.cfg.Replica.Changed()
+		changed, answers := l.cfg.Replica.Changed(), l.survey.answers
 		if !l.Pass(ctx) {
-			changed = nil
+			changed, answers = nil, nil
 		}
 		select {
 		case <-changed:
 		case <-tick.C:
+		case l.inventories = <-answers:
+			l.survey.ended(ctx, l.cfg.Replica.State())
 		case <-ctx.Done():
 		}
 	}
@@ -80,7 +88,10 @@ func (l *Loop) Pass(ctx context.Context) bool {
 	now := time.Now()
 	o := l.watch.Observe(s, now)
 	o.Silent = l.cfg.Silence()
-	o.Scope = l.scope(s, now)
+	if o.Scope = l.scope(s, now); o.Scope == nil {
+		l.survey.begin(ctx, s)
+	}
+	o.Inventories, l.inventories = l.inventories, nil
 	return l.commit(ctx, Plan(s, o))
 }
 

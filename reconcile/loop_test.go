@@ -23,6 +23,7 @@ type stage struct {
 	silent map[string]time.Duration
 	cut    error // given for every proposal instead of applying it
 	log    strings.Builder
+	says   answers // what the nodes say they have
 	stop   func()
 }
 
@@ -62,7 +63,7 @@ func (s *stage) do(b fsm.Body) {
 func (s *stage) run(term uint64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	l := NewLoop(Config{Node: "n1", Term: term, Replica: s.f, Proposer: s, Silence: s.silence,
+	l := NewLoop(Config{Node: "n1", Term: term, Replica: s.f, Proposer: s, Silence: s.silence, Inventory: s.inventory,
 		Logger: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	go func() { defer close(done); l.Run(ctx) }()
 	s.stop = func() { cancel(); <-done }
@@ -75,7 +76,8 @@ func onStage(t *testing.T, adjust func(*fsm.Settings), test func(*stage)) {
 		if adjust != nil {
 			adjust(&settings)
 		}
-		s := &stage{world: newWorld(t, settings, "n1", "n2", "n3"), silent: map[string]time.Duration{"n1": 0, "n2": 0, "n3": 0}}
+		s := &stage{world: newWorld(t, settings, "n1", "n2", "n3"), silent: map[string]time.Duration{"n1": 0, "n2": 0, "n3": 0},
+			says: answers{asked: map[string]int{}}}
 		s.run(1)
 		defer func() { s.stop() }()
 		test(s)

@@ -17,6 +17,19 @@ type Observation struct {
 	InStep map[StepID]time.Duration
 	// Scope is the projects whose placement is to be judged; nil judges all of them, with retention and blobs.
 	Scope map[string]bool
+	// Inventories is what nodes say they have, by node, shortly before; one that has not been asked, or has not answered,
+	// is missing, and nothing is judged of it.
+	Inventories map[string][]Holding
+}
+
+// Holding is a node's account of one project whose active deployment it is to serve.
+type Holding struct {
+	Project    string
+	Deployment string // the one that was active when the node looked
+	Release    bool   // its directory is there
+	Current    bool   // the project's current link names it
+	Webroot    bool   // the project's webroot link is right
+	Server     bool   // the project's server runs and is not ill
 }
 
 // StepID names one attempt of a step in one state.

@@ -21,6 +21,7 @@ func Plan(s *fsm.State, o Observation) []fsm.Body {
 	p.judgeRunning()
 	p.startQueued()
 	p.judgePlacement()
+	p.judgeInventories()
 	if o.Scope == nil {
 		r := p.removals()
 		p.judgeRetention(r)

@@ -131,6 +131,16 @@ func (s *script) verbs() map[string]func(args []string) error {
 		"repair": func(a []string) error {
 			return w.try(fsm.RepairOrder{Repair: fsm.RepairKind(a[0]), Node: a[1], Project: a[2], Deployment: w.id(a[3])})
 		},
+		// inventory <node> <project> <deployment> <part that is there>…
+		"inventory": func(a []string) error {
+			has := func(part string) bool { return slices.Contains(a[3:], part) }
+			if s.o.Inventories == nil {
+				s.o.Inventories = map[string][]Holding{}
+			}
+			s.o.Inventories[a[0]] = append(s.o.Inventories[a[0]], Holding{Project: a[1], Deployment: w.id(a[2]),
+				Release: has("release"), Current: has("current"), Webroot: has("webroot"), Server: has("server")})
+			return nil
+		},
 		"silent": s.silent,
 		"idle":   s.idle,
 		"full":   func([]string) error { s.o.Scope = nil; return nil }, // a full pass

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -127,6 +128,26 @@ func (d *disk) EnsureServer(ctx context.Context, project string, _ fsm.Health) (
 // RemoveServer implements agent.Engine.
 func (d *disk) RemoveServer(ctx context.Context, project string) error {
 	return d.do(ctx, func() error { delete(d.servers, project); return nil })
+}
+
+// Working implements agent.Engine.
+func (d *disk) Working(ctx context.Context) (works func(string) bool, err error) {
+	err = d.do(ctx, func() error {
+		running := maps.Clone(d.servers)
+		works = func(project string) bool { return running[project] }
+		return nil
+	})
+	return works, err
+}
+
+// Inspect implements agent.Inspector.
+func (d *disk) Inspect(ctx context.Context, project, deployment string) (h agent.Holding, err error) {
+	err = d.do(ctx, func() error {
+		h = agent.Holding{Project: project, Deployment: deployment, Release: d.releases[[2]string{project, deployment}],
+			Current: d.current[project] == deployment, Webroot: d.webroots[project]}
+		return nil
+	})
+	return h, err
 }
 
 // Routed implements agent.Prober.

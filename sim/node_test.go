@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -27,6 +28,7 @@ type node struct {
 	up      atomic.Bool
 	fsm     *fsm.FSM
 	cluster *cluster.Cluster
+	agent   *agent.Agent
 	net     *cluster.MemoryNode
 	cancel  context.CancelFunc
 	wg      *sync.WaitGroup
@@ -56,12 +58,14 @@ func (n *node) start() {
 	mux := http.NewServeMux()
 	mux.Handle("/cluster/", c.Handler())
 	mux.Handle("/blobs/", n.disk)
+	mux.HandleFunc("/inventory", n.serveInventory)
 	server := &http.Server{Handler: mux}
-	a := agent.New(agent.Config{Node: n.id, Replica: n.fsm, Proposer: c, Blobs: blobs, Sites: n.disk, Engine: n.disk, Prober: n.disk, Logs: n.disk,
-		Logger: logger, Heartbeat: 5 * time.Second})
+	n.agent = agent.New(agent.Config{Node: n.id, Replica: n.fsm, Proposer: c, Blobs: blobs, Sites: n.disk, Engine: n.disk, Prober: n.disk, Logs: n.disk,
+		Inspector: n.disk, Logger: logger, Heartbeat: 5 * time.Second})
 	n.wg.Go(func() { _ = server.Serve(n.net.HTTP()) })    // ends with the network
 	n.wg.Go(func() { <-ctx.Done(); _ = server.Close() })  // cannot fail here
 	n.wg.Go(func() { _ = c.Run(ctx, n.lead(c, logger)) }) // ends with ctx
+	a := n.agent
 	n.wg.Go(func() { n.work(ctx, c, n.fsm, a) })
 	n.wg.Go(func() { n.introduce(ctx, c) })
 	n.up.Store(true)
@@ -104,14 +108,49 @@ func (n *node) lead(c *cluster.Cluster, logger *slog.Logger) func(ctx context.Co
 		}
 		return out
 	}
+	client := n.net.Client()
+	inventory := func(ctx context.Context, id string) (out []reconcile.Holding, err error) {
+		err = askInventory(ctx, client, f.State().Node(id), &out)
+		return out, err
+	}
 	return func(ctx context.Context, term uint64) {
 		var wg sync.WaitGroup
 		wg.Go(func() { c.ManageMembers(ctx, desired, f.Changed) })
 		wg.Go(func() {
-			reconcile.NewLoop(reconcile.Config{Node: n.id, Term: term, Replica: f, Proposer: c, Silence: silence, Logger: logger}).Run(ctx)
+			reconcile.NewLoop(reconcile.Config{Node: n.id, Term: term, Replica: f, Proposer: c, Silence: silence,
+				Inventory: inventory, Logger: logger}).Run(ctx)
 		})
 		wg.Wait()
 	}
+}
+
+func (n *node) serveInventory(w http.ResponseWriter, r *http.Request) {
+	holdings, err := n.agent.Inventory(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(holdings) // the asker is gone when this fails
+}
+
+// askInventory asks a node what it has, itself too: over the network, which may be cut.
+func askInventory(ctx context.Context, client *http.Client, peer *fsm.Node, out any) error {
+	if peer == nil {
+		return errors.New("no such node")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cluster.PeerURL(peer.ID, peer.ClusterAddr, "/inventory"), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
 }
 
 // kill ends the process at once: nothing that is not stored or sent yet will be.
