@@ -65,24 +65,19 @@ func (l *stepLog) Close() {
 // failure makes what is reported of an error: its code and hint, the chain of causes, the stack and the last log lines.
 func (st *step) failure(err error) *fsm.Failure {
 	e := errs.From(err)
-	f := &fsm.Failure{Phase: st.key.Phase, Node: st.key.Node, Code: e.Code, Message: clip(err.Error(), 1000), Hint: clip(e.Hint, 500),
+	bare := func(err error) string { return strings.TrimSuffix(err.Error(), " ("+e.Hint+")") } // the hint has a place of its own
+	f := &fsm.Failure{Phase: st.key.Phase, Node: st.key.Node, Code: e.Code, Message: clip(bare(err), 1000), Hint: clip(e.Hint, 500),
 		LogTail: st.log.lines(), Transient: errs.Transient(err)}
 	for cause := err; cause != nil && len(f.Causes) < 10; cause = errors.Unwrap(cause) {
-		f.Causes = append(f.Causes, clip(cause.Error(), 300))
+		f.Causes = append(f.Causes, clip(bare(cause), 300))
 	}
 	var p *panicError
 	if errors.As(err, &p) {
-		f.Stack, f.Transient = clip(string(p.stack), 8000), false
-	} else {
-		f.Stack = st.where()
+		f.Stack, f.Transient = p.stack, false
+	} else if f.Stack = e.Stack(); f.Stack == "" {
+		f.Stack = errs.New(e.Code, "%w", err).Stack() // it came from another node: where this one gave up
 	}
 	return f
-}
-
-// where says at which place of which work an error that is no panic came up.
-func (st *step) where() string {
-	return fmt.Sprintf("agent: node %s, project %s, deployment %s, phase %s, attempt %d", st.key.Node, st.d.Project, st.key.Deployment,
-		st.key.Phase, st.key.Attempt)
 }
 
 func clip(s string, most int) string {

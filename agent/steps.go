@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -95,7 +94,7 @@ func (st *step) attempt(ctx context.Context) (report fsm.StepReport, err error) 
 	defer st.heartbeat(work)()
 	defer func() {
 		if p := recover(); p != nil {
-			err = &panicError{value: p, stack: debug.Stack()}
+			err = &panicError{value: p, stack: errs.New(errs.Internal, "panic").Stack()}
 		}
 	}()
 	st.log.line("info", "started "+string(st.d.Phase))
@@ -109,7 +108,7 @@ func (st *step) attempt(ctx context.Context) (report fsm.StepReport, err error) 
 
 type panicError struct {
 	value any
-	stack []byte
+	stack string
 }
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }

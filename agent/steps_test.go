@@ -90,27 +90,6 @@ func restartIn(s *stage, phase fsm.Phase, reported bool) {
 	s.wantDisk(served(1, "blog")...)
 }
 
-// A failure says what failed where and why, and what was last written about it; the next attempt starts afresh.
-func TestFailureIsReported(t *testing.T) {
-	onStage(t, nil, func(s *stage) {
-		root := errors.New("block 7 is unreadable")
-		s.disk.failing("Sites.Manifest", 1, errs.New(errs.InvalidArchive, "the archive is damaged: %w", root).WithHint("pack it again"))
-		s.deploy(1, "blog")
-		f := s.failed(1, errs.InvalidArchive)
-		if f.Transient || f.Phase != fsm.PhaseBuilding || f.Node != "n1" || f.Hint != "pack it again" {
-			t.Errorf("failure %+v", f)
-		}
-		if n := len(f.Causes); n != 3 || f.Causes[2] != root.Error() || !strings.HasPrefix(f.Message, "read the uploaded archive: ") {
-			t.Errorf("message %q, causes %q", f.Message, f.Causes)
-		}
-		if f.LogTail[0] != "started building" || !strings.Contains(f.LogTail[len(f.LogTail)-1], "damaged") || !strings.Contains(f.Stack, "attempt 1") {
-			t.Errorf("log tail %q, stack %q", f.LogTail, f.Stack)
-		}
-		s.retry(1)
-		s.want(1, fsm.StatusActive)
-	})
-}
-
 // Every call of the outside can fail; each makes its step fail with the code it gave, and a retry succeeds.
 func TestEveryCallMayFail(t *testing.T) {
 	for _, call := range []string{"Blobs.Ensure", "Blobs.Open", "Sites.Manifest", "Blobs.Put", "Sites.EnsureRelease", "Engine.EnsureServer",
@@ -152,27 +131,6 @@ func TestTheReleasesBlobsMayBeMissing(t *testing.T) {
 			})
 		}
 	}
-}
-
-func TestPanicGivesItsStack(t *testing.T) {
-	onStage(t, nil, func(s *stage) {
-		s.disk.on(func(_ context.Context, call string) error {
-			if call == "Sites.EnsureRelease" {
-				panic("index out of range")
-			}
-			return nil
-		})
-		s.deploy(1, "blog")
-		f := s.failed(1, errs.Internal)
-		if f.Transient || f.Message != "panic: index out of range" || !strings.Contains(f.Stack, "TestPanicGivesItsStack") {
-			t.Errorf("failure %+v", f)
-		}
-		s.disk.on(nil)
-		s.deploy(2, "shop") // the agent and its locks live on
-		s.want(2, fsm.StatusActive)
-		s.retry(1)
-		s.want(1, fsm.StatusActive)
-	})
 }
 
 // hanging makes a call wait for the end of its context.

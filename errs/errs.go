@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
 )
 
 // Code is the stable, machine-readable name of an error.
@@ -80,14 +84,38 @@ type Error struct {
 	Field   string `json:"field,omitempty" cbor:"f,omitempty"`
 	Hint    string `json:"hint,omitempty" cbor:"h,omitempty"`
 	cause   error
+	stack   []uintptr // where it was made; nil when it came from elsewhere
 }
 
-// New makes an Error; the format and its arguments give the message.
+// mostFrames is how many frames of a stack an Error keeps.
+const mostFrames = 16
+
+// New makes an Error; the format and its arguments give the message. It remembers where it was made.
 func New(code Code, format string, args ...any) *Error {
-	e := &Error{Code: code}
 	wrapped := fmt.Errorf(format, args...)
-	e.Message, e.cause = wrapped.Error(), errors.Unwrap(wrapped)
+	e := &Error{Code: code, Message: wrapped.Error(), cause: errors.Unwrap(wrapped)}
+	var frames [mostFrames]uintptr
+	e.stack = slices.Clone(frames[:runtime.Callers(2, frames[:])]) // without this function
 	return e
+}
+
+// Stack says where the error was made: a line "function (file:line)" for each of the innermost calls, innermost first.
+// It is empty for an error that was read from JSON or CBOR.
+func (e *Error) Stack() string {
+	if len(e.stack) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	frames := runtime.CallersFrames(e.stack)
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			fmt.Fprintf(&b, "%s (%s:%d)\n", f.Function, path.Base(f.File), f.Line)
+		}
+		if !more {
+			return strings.TrimSuffix(b.String(), "\n")
+		}
+	}
 }
 
 // WithField names the part of the input that is meant and returns the error.

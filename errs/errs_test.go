@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -28,6 +29,28 @@ func TestNewKeepsTheCause(t *testing.T) {
 	}
 	if CodeOf(io.EOF) != Internal || CodeOf(nil) != "" || From(nil) != nil {
 		t.Fatal("foreign errors are internal, nil stays nil")
+	}
+}
+
+func madeHere() *Error { return New(Internal, "made").WithHint("look") }
+
+func TestStackNamesWhereTheErrorWasMade(t *testing.T) {
+	stack := madeHere().Stack()
+	lines := strings.Split(stack, "\n")
+	if len(lines) < 2 || len(lines) > mostFrames || !strings.HasPrefix(lines[0], "kontiki/errs.madeHere (errs_test.go:") ||
+		!strings.HasPrefix(lines[1], "kontiki/errs.TestStackNamesWhereTheErrorWasMade (errs_test.go:") {
+		t.Errorf("the stack is\n%s", stack)
+	}
+	for _, line := range lines {
+		if i := strings.LastIndexByte(line, '('); strings.Contains(line[i:], "/") {
+			t.Errorf("%q tells the machine's folders", line)
+		}
+	}
+	if got := From(fmt.Errorf("foreign: %w", io.EOF)).Stack(); !strings.Contains(got, "TestStackNames") {
+		t.Errorf("of a foreign error: %s", got)
+	}
+	if got := (&Error{Code: Internal}).Stack(); got != "" {
+		t.Errorf("of an error that was read: %s", got)
 	}
 }
 
