@@ -161,6 +161,13 @@ func (r *replica) StoreUpload(_ context.Context, body io.Reader, limit int64) (h
 	return httpapi.Stored{Digest: digest, Size: int64(len(b)), Nodes: []string{r.id}}, nil
 }
 
+func (r *replica) CheckHead(head []byte, _ string) error {
+	if len(head) > httpapi.HeadSize || !bytes.HasPrefix(head, []byte{0x1f, 0x8b}) {
+		return errs.New(errs.InvalidArchive, "the upload is not an archive Kontiki knows")
+	}
+	return nil
+}
+
 func (r *replica) DetectFormat(_ context.Context, digest, _ string) (string, error) {
 	r.blobsMu.Lock()
 	defer r.blobsMu.Unlock()

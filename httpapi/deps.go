@@ -37,6 +37,9 @@ type Stored struct {
 type Uploads interface {
 	// StoreUpload returns when the content is on a majority of the nodes; errs.TooLarge over limit bytes.
 	StoreUpload(ctx context.Context, body io.Reader, limit int64) (Stored, error)
+	// CheckHead refuses content that cannot be an archive by its first HeadSize bytes, or fewer when that is all there
+	// are; errs.InvalidArchive. What it lets pass DetectFormat may still refuse.
+	CheckHead(head []byte, contentType string) error
 	// DetectFormat tells the format of a stored archive; errs.InvalidArchive when it is none.
 	DetectFormat(ctx context.Context, digest, contentType string) (string, error)
 }
@@ -83,6 +86,8 @@ type Deps struct {
 	JoinToken func(secret string) string
 	// MaxUpload is the most bytes of an archive; 0 means 512 MiB.
 	MaxUpload int64
+	// MaxUploads is the most uploads at a time; 0 means 128.
+	MaxUploads int
 	// MaxStreams is the most streams of events at a time; 0 means 1000.
 	MaxStreams int
 	// Heartbeat is the pause after which a silent stream shows that it is alive; 0 means 15 s.
@@ -93,15 +98,20 @@ type Deps struct {
 // The limits of a request.
 const (
 	defaultMaxUpload = 512 << 20
-	maxJSON          = 1 << 20
-	waitForIndex     = 5 * time.Second
-	waitForWrite     = 12 * time.Second
+	// HeadSize is how many bytes of an upload are looked at before any of it is stored.
+	HeadSize     = 512
+	maxJSON      = 1 << 20
+	waitForIndex = 5 * time.Second
+	waitForWrite = 12 * time.Second
 )
 
 // New makes the API's handler.
 func New(d Deps) http.Handler {
 	if d.MaxUpload == 0 {
 		d.MaxUpload = defaultMaxUpload
+	}
+	if d.MaxUploads == 0 {
+		d.MaxUploads = 128
 	}
 	if d.MaxStreams == 0 {
 		d.MaxStreams = 1000

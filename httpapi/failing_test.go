@@ -25,6 +25,7 @@ func (f failing) StoreUpload(_ context.Context, body io.Reader, _ int64) (httpap
 	_, _ = io.Copy(io.Discard, body)
 	return httpapi.Stored{}, f.err
 }
+func (f failing) CheckHead([]byte, string) error                               { return nil }
 func (f failing) DetectFormat(context.Context, string, string) (string, error) { return "", f.err }
 func (f failing) Admit(context.Context, api.JoinRequest) (api.JoinAnswer, error) {
 	return api.JoinAnswer{}, f.err

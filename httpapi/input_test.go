@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -287,7 +288,7 @@ func TestShortBody(t *testing.T) {
 func TestChunkedUploadOverTheLimit(t *testing.T) {
 	g := newGroup(t, 1, func(d *httpapi.Deps) { d.MaxUpload = 1000 })
 	req, err := http.NewRequestWithContext(t.Context(), "POST", g.replicas[0].url+"/api/projects/hello/deployments?create=true",
-		struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", 5000))})
+		struct{ *bytes.Reader }{bytes.NewReader(archive(strings.Repeat("x", 5000)))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type server struct {
 	boot     string        // begins the request IDs given here
 	requests atomic.Uint64 // counts them
 	streams  atomic.Int64  // open ones
+	uploads  atomic.Int64  // under way
 	bodies   bodyCache
 	document []byte // the OpenAPI document
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -40,8 +41,12 @@ func (s *server) deploy(c *call) error {
 			return err
 		}
 	}
+	defer s.uploads.Add(-1)
+	if s.uploads.Add(1) > int64(s.MaxUploads) {
+		return errs.New(errs.TooMany, "%d uploads are under way on this node", s.MaxUploads).WithHint("ask another node, or try again")
+	}
 	defer c.extend(time.Time{}, time.Time{}) // the connection may serve other requests
-	stored, err := s.store(c)
+	stored, err := s.store(c, media)
 	if err != nil {
 		return err
 	}
@@ -135,11 +140,19 @@ func (s *server) mustExist(c *call, project string) error {
 	return nil
 }
 
-// store reads the upload into the cluster. What is wrong with the request's body is said in place of what the store
-// made of it.
-func (s *server) store(c *call) (Stored, error) {
+// store reads the upload into the cluster, once its beginning passes for an archive's: what is refused by that leaves
+// nothing behind on any node. What is wrong with the request's body is said in place of what the store made of it.
+func (s *server) store(c *call, media string) (Stored, error) {
 	body := &uploadBody{call: c, from: c.Request.Body, limit: s.MaxUpload, over: s.overLimit}
-	stored, err := s.Uploads.StoreUpload(c.Request.Context(), body, s.MaxUpload)
+	head := make([]byte, HeadSize)
+	n, _ := io.ReadFull(body, head) // body remembers its error; a short upload is none
+	if body.err != nil {
+		return Stored{}, body.err
+	}
+	if err := s.Uploads.CheckHead(head[:n], media); err != nil {
+		return Stored{}, err
+	}
+	stored, err := s.Uploads.StoreUpload(c.Request.Context(), io.MultiReader(bytes.NewReader(head[:n]), body), s.MaxUpload)
 	c.extend(time.Time{}, time.Now().Add(uploadAnswer))
 	if body.err != nil {
 		return Stored{}, body.err

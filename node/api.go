@@ -29,6 +29,12 @@ func (n *Node) StoreUpload(ctx context.Context, body io.Reader, limit int64) (ht
 	return httpapi.Stored{Digest: held.Digest, Size: held.Size, Nodes: held.Nodes}, err
 }
 
+// CheckHead refuses content that does not begin as an archive does.
+func (n *Node) CheckHead(head []byte, contentType string) error {
+	_, err := source.DetectHead(head, contentType)
+	return err
+}
+
 // DetectFormat tells a stored archive's format by its first bytes.
 func (n *Node) DetectFormat(_ context.Context, digest, contentType string) (string, error) {
 	f, err := n.blobs.Open(digest)
@@ -61,6 +67,9 @@ func (n *Node) Ready() error {
 	case <-n.caughtUp:
 	default:
 		return errs.New(errs.Unavailable, "node %q has started and is catching up", n.ID())
+	}
+	if self := n.fsm.State().Node(n.ID()); self != nil && self.State == fsm.NodeLeaving {
+		return errs.New(errs.Unavailable, "node %q is being removed", n.ID())
 	}
 	stats := n.cluster.Stats()
 	if stats.CommitIndex > stats.AppliedIndex+maxBehind || n.fsm.State().Node(n.ID()) == nil {

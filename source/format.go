@@ -48,7 +48,12 @@ func Detect(file *os.File, contentType string) (Format, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("read upload: %w", err)
 	}
-	head = head[:n]
+	return DetectHead(head[:n], contentType)
+}
+
+// DetectHead is Detect for content of which only the beginning is at hand: its first 512 bytes, or all when it has fewer.
+func DetectHead(head []byte, contentType string) (Format, error) {
+	n := len(head)
 	switch {
 	case n == 0:
 		return "", errs.New(errs.InvalidArchive, "the upload is empty").WithHint("%s", formatHint)
