@@ -272,8 +272,8 @@ func (a *Agent) ensureRouted(ctx context.Context, d *fsm.Deployment) error {
 	return fault.Point("agent.updating_routes.after")
 }
 
-// ensureHealthy checks the release through the real serving path until it passes, at most as often as the spec says
-// after its start period.
+// ensureHealthy checks the release through the real serving path until it passes, at most as often as the spec says.
+// It gives no start period: the server runs before, and a static release has nothing to start.
 func (a *Agent) ensureHealthy(ctx context.Context, d *fsm.Deployment) error {
 	if err := fault.Point("agent.health_check.before"); err != nil {
 		return err

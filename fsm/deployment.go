@@ -183,7 +183,7 @@ type Health struct {
 	Interval    Millis `json:"interval"`
 	Timeout     Millis `json:"timeout"`
 	Retries     int    `json:"retries"`
-	StartPeriod Millis `json:"start_period"`
+	StartPeriod Millis `json:"start_period"` // of the container's own check; a deployment's health check begins at once
 }
 
 // DefaultSpec is the spec of a project that says nothing of its own.
