@@ -173,6 +173,9 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.HasPrefix(second.Secret, "kt_") {
+		t.Errorf("a token begins with %.3s", second.Secret)
+	}
 	other := g.client(t, second.Secret, 1)
 	other.Observe(c.Index())
 	done := make(chan error, 1)

@@ -31,6 +31,9 @@ func (s *server) listTokens(c *call) error {
 	return p.answer(c)
 }
 
+// secretPrefix begins every API token, whoever made it, so that one can be told from other secrets.
+const secretPrefix = "kt_"
+
 func (s *server) createToken(c *call) error {
 	var in api.TokenCreate
 	if err := c.decodeJSON(&in); err != nil {
@@ -49,6 +52,7 @@ func (s *server) createToken(c *call) error {
 	if err != nil {
 		return err
 	}
+	secret = secretPrefix + secret
 	hash := sha256.Sum256([]byte(secret))
 	token := fsm.Token{ID: fsm.NewID(), Name: in.Name, Role: in.Role, Hash: hash[:]}
 	if _, err := s.propose(c, fsm.TokenCreate{Token: token}, c.changes); err != nil {
