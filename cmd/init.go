@@ -49,6 +49,9 @@ func (i *initCmd) run(ctx context.Context) error {
 	if err := i.node.load("data", "node"); err != nil {
 		return err
 	}
+	if err := i.node.refuseFreePorts(); err != nil {
+		return err
+	}
 	i.node.prefer("log_level", "warn") // how a log begins is nobody's news here
 	cfg, err := i.node.config()
 	if err != nil {

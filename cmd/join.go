@@ -37,6 +37,9 @@ func (j *joinCmd) run(ctx context.Context, server string) error {
 	if err := j.node.load("data", "node"); err != nil {
 		return err
 	}
+	if err := j.node.refuseFreePorts(); err != nil {
+		return err
+	}
 	cfg, err := j.node.config()
 	if err != nil {
 		return err

@@ -231,7 +231,11 @@ func changing(t *testing.T, l live) {
 func TestInitJoinAndServerRefuseWhatCannotWork(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "d1")
 	env := map[string]string{"HOME": t.TempDir()}
-	addresses := []string{"--cluster-addr", "127.0.0.1:0", "--api-addr", "127.0.0.1:0", "--ingress-addr", "127.0.0.1:0"}
+	ports, err := freePorts(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := []string{"--cluster-addr", ports[0], "--api-addr", ports[1], "--ingress-addr", ports[2]}
 	run := func(wantCode int, args ...string) (out, problems string) {
 		t.Helper()
 		code, out, problems := cmdline{args: args, env: env}.run(t)
@@ -243,11 +247,16 @@ func TestInitJoinAndServerRefuseWhatCannotWork(t *testing.T) {
 	run(ExitUsage, "init", "--data", data)
 	run(ExitUsage, "server", "--data", data)
 	run(ExitUsage, "server", "--dev", "--data", data)
+	for _, args := range [][]string{{"init", "--node", "n1"}, {"join", "--node", "n2", "--token", "kj1.rubbish", "https://127.0.0.1:1"}} {
+		if _, said := run(ExitUsage, append(args, "--data", data, "--api-addr", "127.0.0.1:0")...); !strings.Contains(said, "--api-addr: 127.0.0.1:0 is no fixed port") {
+			t.Errorf("%s says:\n%s", args[0], said)
+		}
+	}
 	out, said := run(ExitOK, append([]string{"init", "--data", data, "--node", "n1"}, addresses...)...)
 	if !strings.Contains(out, "kt_") || !strings.Contains(out, "CA fingerprint") || !strings.Contains(said, "next: kontiki server --data "+data) {
 		t.Errorf("init prints:\n%s%s", out, said)
 	}
-	if !strings.Contains(out, "https://127.0.0.1:0") || strings.Contains(said, "level=") {
+	if !strings.Contains(out, "https://"+ports[1]) || strings.Contains(said, "level=") {
 		t.Errorf("init prints:\n%s%s", out, said)
 	}
 	run(ExitUsage, append([]string{"init", "--data", data, "--node", "n1"}, addresses...)...)

@@ -143,6 +143,16 @@ func (n *nodeConfig) checkPorts() error {
 	return nil
 }
 
+// refuseFreePorts refuses port 0 for a node that others must find where it said it would be.
+func (n *nodeConfig) refuseFreePorts() error {
+	for _, key := range []string{"cluster_addr", "api_addr", "ingress_addr"} {
+		if _, port, err := net.SplitHostPort(n.text(key)); err == nil && strings.Trim(port, "0") == "" {
+			return usage("give the port it will listen on; only kontiki server --dev takes any that is free", "%s: %s is no fixed port", n.values[key].origin, n.text(key))
+		}
+	}
+	return nil
+}
+
 // config gives what package node takes.
 func (n *nodeConfig) config() (node.Config, error) {
 	most, err := parseSize(n.text("max_upload"))
