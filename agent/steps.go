@@ -138,7 +138,7 @@ func (st *step) ensure(ctx context.Context) (fsm.StepReport, error) {
 	case fsm.PhaseBuilding:
 		return st.ensureBuilt(ctx)
 	}
-	inst, held, err := st.a.ensureCopied(ctx, st.d)
+	inst, held, err := st.ensureReady(ctx)
 	if err != nil {
 		return fsm.StepReport{}, err
 	}

@@ -359,3 +359,21 @@ func TestTailAndClip(t *testing.T) {
 		t.Errorf("clipped to %q", got)
 	}
 }
+
+// What a process made ready itself it does not look at again in the phases that follow; a second attempt does.
+func TestLaterPhasesTrustWhatThisProcessDid(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		s.deploy(1, "shop")
+		s.want(1, fsm.StatusActive)
+		if n := s.disk.count("Sites.EnsureRelease"); n != 1 {
+			t.Errorf("the release was ensured %d times", n)
+		}
+		s.disk.failing("Sites.EnsureWebroot", 1, errs.New(errs.DiskFull, "no room"))
+		s.deploy(2, "shop")
+		s.retry(2)
+		s.want(2, fsm.StatusActive)
+		if n := s.disk.count("Sites.EnsureRelease"); n != 3 {
+			t.Errorf("with a second attempt in between the second release was ensured %d times", n-1)
+		}
+	})
+}
