@@ -194,6 +194,7 @@ func TestDeploymentCancel(t *testing.T) {
 	id := m.start(2, "blog")
 	m.ok(DeploymentAssign{ID: id, Phase: PhasePullingSource, Builder: "n3", Targets: []string{"n3"}, Reason: "n1 is lost"})
 	m.ok(NodeRemove{ID: "n1"})
+	m.ok(NodeLeft{ID: "n1"})
 	m.ok(DeploymentCancel{ID: id})
 	if got := ids(m.state().Repairs(), func(r *Repair) string { return r.Node }); got != "n3" {
 		t.Errorf("%q are told to clean up: a removed node is not, everybody else who had a part is", got)

@@ -36,19 +36,10 @@ type NodeStatus struct {
 // Kind implements Body.
 func (NodeStatus) Kind() Kind { return "node.status" }
 
-// NodeRemove takes a node out of the cluster for good.
-type NodeRemove struct {
-	ID string `cbor:"id"`
-}
-
-// Kind implements Body.
-func (NodeRemove) Kind() Kind { return "node.remove" }
-
 func init() {
 	register(true, applyNodeJoin, func(b NodeJoin) string { return b.Node.ID })
 	register(false, applyNodeUpdate, func(b NodeUpdate) string { return b.ID })
 	register(true, applyNodeStatus, func(b NodeStatus) string { return b.ID })
-	register(true, applyNodeRemove, func(b NodeRemove) string { return b.ID })
 }
 
 func applyNodeJoin(t *tx, _ Command, b NodeJoin) (any, error) {
@@ -66,6 +57,8 @@ func applyNodeJoin(t *tx, _ Command, b NodeJoin) (any, error) {
 	known := s.Node(b.Node.ID)
 	again := known != nil && tok.UsedBy == b.Node.ID
 	switch {
+	case again && known.State == NodeLeaving:
+		return nil, errs.New(errs.RemovedPeer, "node %q is being removed from this cluster", b.Node.ID).WithHint("join under a new ID, on an empty data directory")
 	case again && known.Incarnation == b.Node.Incarnation:
 		return nil, nil
 	case tok.UsedBy != "" && (!again || tok.Settled):
@@ -128,6 +121,9 @@ func applyNodeStatus(t *tx, _ Command, b NodeStatus) (any, error) {
 	if b.State != NodeReady && b.State != NodeAway && b.State != NodeLost {
 		return nil, errs.New(errs.BadCommand, "node state %q", clip(string(b.State)))
 	}
+	if n.State == NodeLeaving {
+		return nil, errs.New(errs.StaleReport, "node %q is leaving", b.ID)
+	}
 	c := *n
 	c.State, c.Reason, c.StateAt = b.State, b.Reason, t.now
 	put(t, tableNodes, &c, &c.Indexes)
@@ -135,43 +131,6 @@ func applyNodeStatus(t *tx, _ Command, b NodeStatus) (any, error) {
 		t.settle(n.ID)
 	}
 	return nil, nil
-}
-
-func applyNodeRemove(t *tx, _ Command, b NodeRemove) (any, error) {
-	s := t.state()
-	n := s.Node(b.ID)
-	if n == nil {
-		return nil, notFound("node", b.ID)
-	}
-	if nodes := count(s.Nodes()); nodes == 1 {
-		return nil, errs.New(errs.QuorumLoss, "%q is the last node", b.ID)
-	}
-	drop(t, tableNodes, n.ID, n)
-	gone := &RemovedNode{ID: n.ID, At: t.now}
-	put(t, tableRemoved, gone, &gone.Indexes)
-	for _, r := range collect(s.PendingRepairs(n.ID)) {
-		c := *r
-		c.State, c.FinishedAt, c.Message = StepAbandoned, t.now, "the node was removed"
-		put(t, tableRepairs, &c, &c.Indexes)
-	}
-	t.forgetNode(n.ID)
-	return nil, nil
-}
-
-// forgetNode takes the node out of everything that says it holds something.
-func (t *tx) forgetNode(id string) {
-	s := t.state()
-	for _, b := range collect(s.Blobs()) {
-		t.lost(b.Digest, id)
-	}
-	for _, d := range collect(s.Deployments("")) {
-		if !d.Serves(id) {
-			continue
-		}
-		c := d.clone()
-		c.Instances = withoutInstance(c.Instances, id)
-		put(t, tableDeployments, c, &c.Indexes)
-	}
 }
 
 // collect gives all that seq visits; what a transaction changes must not be iterated at the same time.

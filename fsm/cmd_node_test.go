@@ -128,7 +128,7 @@ func TestNodeStatus(t *testing.T) {
 func TestRemovedNodeIsNeverAcceptedAgain(t *testing.T) {
 	m := three(t)
 	m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
-	m.ok(NodeRemove{ID: "n3"})
+	m.gone("n3")
 	if s := m.state(); s.Node("n3") != nil || !s.Removed("n3") || s.Removed("n2") {
 		t.Error("n3 is not just removed")
 	}
@@ -139,8 +139,70 @@ func TestRemovedNodeIsNeverAcceptedAgain(t *testing.T) {
 	m.refuse(errs.NotFound, NodeRemove{ID: "n3"})
 	m.refuse(errs.NotFound, NodeUpdate{ID: "n3", Incarnation: "data of n3"})
 	m.refuse(errs.NotFound, NodeStatus{ID: "n3", State: NodeReady})
-	m.ok(NodeRemove{ID: "n2"})
+	m.gone("n2")
 	m.refuse(errs.QuorumLoss, NodeRemove{ID: "n1"})
+}
+
+// gone removes a node, both steps.
+func (m *machine) gone(id string) {
+	m.t.Helper()
+	m.ok(NodeStatus{ID: id, State: NodeReady})
+	m.ok(NodeRemove{ID: id})
+	m.ok(NodeLeft{ID: id})
+}
+
+// A node that is leaving serves until the leader says that it is not needed, and nothing turns that round: no judgement of
+// its contact, no second removal, no join that is repeated.
+func TestNodeRemoveInTwoSteps(t *testing.T) {
+	m := three(t)
+	active := m.activate(1, "blog")
+	m.ok(NodeStatus{ID: "n2", State: NodeReady})
+	m.refuse(errs.Conflict, NodeLeft{ID: "n2"})
+	m.ok(NodeRemove{ID: "n2"})
+	index := m.state().Node("n2").ModifyIndex
+	m.ok(NodeRemove{ID: "n2"})
+	m.refuse(errs.StaleReport, NodeStatus{ID: "n2", State: NodeReady})
+	m.refuse(errs.BadCommand, NodeStatus{ID: "n1", State: NodeLeaving})
+	if n := m.state().Node("n2"); n.State != NodeLeaving || n.Reason == "" || n.ModifyIndex != index {
+		t.Errorf("the node is %+v", n)
+	}
+	if !m.deployment(active).Serves("n2") || m.state().Removed("n2") {
+		t.Error("a node that is leaving serves no more")
+	}
+	m.ok(NodeUpdate{ID: "n2", Version: "2", Incarnation: "data of n2"})
+	if n := m.state().Node("n2"); n.State != NodeLeaving || n.Version != "2" {
+		t.Errorf("the node is %+v", n)
+	}
+	m.ok(NodeLeft{ID: "n2"})
+	if m.deployment(active).Serves("n2") || !m.state().Removed("n2") {
+		t.Error("it has left and is still there")
+	}
+	m.refuse(errs.NotFound, NodeLeft{ID: "n2"})
+}
+
+// Who is out of contact serves nobody and goes at once; the last node that stays is not removed, though others are leaving.
+func TestNodeRemoveOfWhoIsNotThere(t *testing.T) {
+	for _, state := range []NodeState{NodeAway, NodeLost} {
+		m := three(t)
+		m.ok(NodeStatus{ID: "n3", State: state})
+		m.ok(NodeRemove{ID: "n3"})
+		if m.state().Node("n3") != nil || !m.state().Removed("n3") {
+			t.Errorf("a node that is %s was not removed at once", state)
+		}
+		m.ok(NodeStatus{ID: "n2", State: NodeReady})
+		m.ok(NodeRemove{ID: "n2"})
+		m.refuse(errs.QuorumLoss, NodeRemove{ID: "n1"})
+	}
+}
+
+// A join that is repeated, because its answer was lost, does not bring back a node that is leaving by now.
+func TestRepeatedJoinOfANodeThatIsLeaving(t *testing.T) {
+	m := three(t)
+	m.ok(JoinTokenCreate{ID: secret("x"), ExpiresAt: 2_000_000_000})
+	m.ok(NodeJoin{TokenID: secret("x"), Node: node("n4")})
+	m.ok(NodeStatus{ID: "n4", State: NodeReady})
+	m.ok(NodeRemove{ID: "n4"})
+	m.refuse(errs.RemovedPeer, NodeJoin{TokenID: secret("x"), Node: node("n4")})
 }
 
 func TestNodeRemoveForgetsWhatTheNodeHeld(t *testing.T) {
@@ -149,7 +211,7 @@ func TestNodeRemoveForgetsWhatTheNodeHeld(t *testing.T) {
 	m.ok(BlobHeld{Digest: digest("only on n2"), Node: "n2"})
 	m.ok(RepairOrder{Repair: RepairFetchBlob, Node: "n2", Digest: digest("x"), Reason: "test"})
 	repair := first(t, m.state().PendingRepairs("n2"))
-	m.ok(NodeRemove{ID: "n2"})
+	m.gone("n2")
 	s := m.state()
 	if d := s.Deployment(active); d.Serves("n2") || !d.Serves("n1") || d.Status != StatusActive {
 		t.Errorf("instances are %v", d.Instances)

@@ -77,7 +77,7 @@ func TestKinds(t *testing.T) {
 		t.Errorf("%v are not sorted", kinds)
 	}
 	for _, k := range []Kind{"cluster.init", "settings.put", "project.create", "project.update", "project.delete", "node.join",
-		"node.update", "node.status", "node.remove", "token.create", "token.revoke", "join_token.create", "blob.held", "checkpoint",
+		"node.update", "node.status", "node.remove", "node.left", "token.create", "token.revoke", "join_token.create", "blob.held", "checkpoint",
 		"repair.order", "repair.report", "deployment.create", "deployment.start", "deployment.assign", "deployment.retry",
 		"deployment.fail", "deployment.cancel", "step.report", "step.progress"} {
 		if !slices.Contains(kinds, k) {

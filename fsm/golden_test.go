@@ -119,8 +119,11 @@ func short(id string) string {
 
 // body makes a command; those of the leader are bound to the phase the deployment is in unless phase= says another.
 func (s *script) body(verb string, plain []string, args map[string]string) Body {
-	if verb == "remove" {
+	switch verb {
+	case "remove":
 		return NodeRemove{ID: plain[0]}
+	case "left":
+		return NodeLeft{ID: plain[0]}
 	}
 	id := s.id(plain[0])
 	targets := strings.Split(args["targets"], ",")

@@ -52,6 +52,8 @@ const (
 	NodeReady NodeState = "ready"
 	NodeAway  NodeState = "away" // out of contact for a moment: gets no new work
 	NodeLost  NodeState = "lost" // out of contact for long: its replicas are placed elsewhere
+	// NodeLeaving is removed as soon as nothing is served by it alone: until then it serves, and gets no new work.
+	NodeLeaving NodeState = "leaving"
 )
 
 // Node is a member of the cluster.

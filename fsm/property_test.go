@@ -133,7 +133,9 @@ func (w *world) judgement() Body {
 
 func (w *world) ofNodes() Body {
 	n := someNodes.Draw(w.T, "node")
-	switch rapid.IntRange(0, 7).Draw(w.T, "of nodes") {
+	switch rapid.IntRange(0, 8).Draw(w.T, "of nodes") {
+	case 8:
+		return NodeLeft{ID: n}
 	case 0:
 		return NodeRemove{ID: n}
 	case 1, 2:

@@ -68,6 +68,9 @@ func (n *Node) Ready() error {
 	default:
 		return errs.New(errs.Unavailable, "node %q has started and is catching up", n.ID())
 	}
+	if self := n.fsm.State().Node(n.ID()); self != nil && self.State == fsm.NodeLeaving {
+		return errs.New(errs.Unavailable, "node %q is being removed", n.ID())
+	}
 	stats := n.cluster.Stats()
 	if stats.CommitIndex > stats.AppliedIndex+maxBehind || n.fsm.State().Node(n.ID()) == nil {
 		return errs.New(errs.Unavailable, "node %q is %d log entries behind", n.ID(), stats.CommitIndex-stats.AppliedIndex)

@@ -270,6 +270,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.work(run, cancel) })
 	wg.Go(func() { n.introduce(run, cancel) })
 	wg.Go(func() { n.watch(run, cancel) })
+	wg.Go(func() { n.mind(run, cancel) })
 	n.cfg.Logger.Info("node is running", "version", Version, "engine", n.engine)
 
 	<-run.Done()

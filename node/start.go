@@ -67,6 +67,27 @@ func (n *Node) turnedAway(ctx context.Context) error {
 	return nil
 }
 
+// mind ends the node when it was removed and the entry that says so never got here: once that is applied elsewhere nobody
+// sends it anything more, and all it sees is that there is no leader.
+func (n *Node) mind(ctx context.Context, fatal context.CancelCauseFunc) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if leader, _, _ := n.cluster.Leader(); leader != "" {
+			continue
+		}
+		if err := n.turnedAway(ctx); err != nil {
+			fatal(err)
+			return
+		}
+	}
+}
+
 // run serves until the server is shut down.
 func (s server) run(fatal context.CancelCauseFunc) {
 	if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {

@@ -22,6 +22,7 @@ func Plan(s *fsm.State, o Observation) []fsm.Body {
 	p.startQueued()
 	p.judgePlacement()
 	p.judgeInventories()
+	p.judgeLeaving()
 	if o.Scope == nil {
 		r := p.removals()
 		p.judgeRetention(r)
@@ -55,6 +56,8 @@ func (p *planner) emit(b fsm.Body) { p.out = append(p.out, b) }
 func (p *planner) stateOf(n *fsm.Node) (fsm.NodeState, string) {
 	silent, known := p.o.Silent[n.ID]
 	switch {
+	case n.State == fsm.NodeLeaving:
+		return n.State, n.Reason // that it is away lets it go, and does not bring it back
 	case !known && n.State == fsm.NodeReady:
 		return fsm.NodeAway, "it is not in contact yet"
 	case !known:

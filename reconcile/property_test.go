@@ -53,7 +53,7 @@ func (g *history) some() string {
 
 func (g *history) step() {
 	w := g.w
-	switch g.one("create", "create", "report", "report", "report", "report", "through", "node", "remove", "blob", "repair", "repaired", "cancel", "delete") {
+	switch g.one("create", "create", "report", "report", "report", "report", "through", "node", "remove", "left", "blob", "repair", "repaired", "cancel", "delete") {
 	case "create":
 		g.count++
 		replicas := fsm.Replicas(rapid.SampledFrom([]int{-1, 1, 2}).Draw(g.rt, "replicas"))
@@ -76,6 +76,8 @@ func (g *history) step() {
 		_ = w.try(fsm.NodeStatus{ID: g.node(), State: fsm.NodeState(g.one("ready", "away", "lost"))})
 	case "remove":
 		_ = w.try(fsm.NodeRemove{ID: g.node()})
+	case "left":
+		_ = w.try(fsm.NodeLeft{ID: g.node()})
 	case "blob":
 		_ = w.try(fsm.BlobHeld{Digest: w.digest(g.one("a", "b", "c", "d", "e", "f", "g", "h")), Size: 1, Node: g.node()})
 	case "repair":

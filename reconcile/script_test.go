@@ -118,7 +118,14 @@ func (s *script) verbs() map[string]func(args []string) error {
 		"node": func(a []string) error {
 			return w.try(fsm.NodeStatus{ID: a[0], State: fsm.NodeState(a[1]), Reason: "told"})
 		},
-		"remove": func(a []string) error { delete(s.o.Silent, a[0]); return w.try(fsm.NodeRemove{ID: a[0]}) },
+		"remove": func(a []string) error { // all of it
+			delete(s.o.Silent, a[0])
+			if err := w.try(fsm.NodeRemove{ID: a[0]}); err != nil {
+				return err
+			}
+			return w.try(fsm.NodeLeft{ID: a[0]})
+		},
+		"leave": func(a []string) error { return w.try(fsm.NodeRemove{ID: a[0]}) }, // its first step
 		"holds": func(a []string) error { // holds <blob> <node>…
 			for _, n := range a[1:] {
 				if err := w.try(fsm.BlobHeld{Digest: w.digest(a[0]), Size: 1, Node: n}); err != nil {
@@ -237,6 +244,8 @@ func (w *world) describe(bodies []fsm.Body) []string {
 		switch b := b.(type) {
 		case fsm.NodeStatus:
 			line += fmt.Sprintf(" %s %s (%s)", b.ID, b.State, b.Reason)
+		case fsm.NodeLeft:
+			line += " " + b.ID
 		case fsm.DeploymentStart:
 			line += fmt.Sprintf(" %s builder=%s targets=%v", w.named[b.ID], b.Builder, b.Targets)
 		case fsm.DeploymentAssign:

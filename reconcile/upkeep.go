@@ -16,8 +16,24 @@ func rank(project, node string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
+// stays reports whether what the node has counts: not when it is lost or leaving, but when it is merely away.
+func stays(n *fsm.Node) bool {
+	return n != nil && n.State != fsm.NodeLost && n.State != fsm.NodeLeaving
+}
+
+// members counts the nodes that are not leaving.
+func (p *planner) members() int {
+	n := 0
+	for _, node := range p.nodes {
+		if node.State != fsm.NodeLeaving {
+			n++
+		}
+	}
+	return n
+}
+
 // judgePlacement orders nodes to take up active deployments that should run on more nodes than do. The replicas of a
-// lost node count as gone, those of one that is merely away do not.
+// lost or leaving node count as gone, those of one that is merely away do not.
 func (p *planner) judgePlacement() {
 	for project := range p.s.Projects("") {
 		if p.o.Scope != nil && !p.o.Scope[project.Name] {
@@ -27,14 +43,13 @@ func (p *planner) judgePlacement() {
 		if d == nil || d.Artifact == nil {
 			continue
 		}
-		present := func(n string) bool { return d.Serves(n) && p.node(n) != nil && p.node(n).State != fsm.NodeLost }
 		have := 0
 		for _, n := range p.nodes {
-			if present(n.ID) {
+			if d.Serves(n.ID) && stays(n) {
 				have++
 			}
 		}
-		want := len(p.nodes)
+		want := p.members()
 		if d.Spec.Replicas != fsm.ReplicasAll {
 			want = int(d.Spec.Replicas)
 		}
@@ -46,7 +61,7 @@ func (p *planner) judgePlacement() {
 func (p *planner) placing(d *fsm.Deployment) int {
 	n := 0
 	for _, node := range p.nodes {
-		if node.State != fsm.NodeLost && p.open(node.ID, fsm.RepairPlace, d.ID, "") {
+		if stays(node) && p.open(node.ID, fsm.RepairPlace, d.ID, "") {
 			n++
 		}
 	}
@@ -111,16 +126,7 @@ func (p *planner) judgeRetention(r *removals) {
 
 // judgeBlobs drops blobs that nothing needs and copies those that too few nodes hold.
 func (p *planner) judgeBlobs(r *removals) {
-	needed := map[string]bool{}
-	for d := range p.s.Deployments("") {
-		if d.Status == fsm.StatusFailed || d.Status == fsm.StatusCancelled || d.Status == fsm.StatusSuperseded && len(d.Instances) == 0 {
-			continue
-		}
-		needed[d.Source.Digest] = true
-		if d.Artifact != nil {
-			needed[d.Artifact.Content], needed[d.Artifact.Manifest] = true, true
-		}
-	}
+	needed := p.needed()
 	for b := range p.s.Blobs() {
 		if needed[b.Digest] {
 			p.copies(b)
@@ -134,15 +140,30 @@ func (p *planner) judgeBlobs(r *removals) {
 	}
 }
 
-// copies orders further nodes to hold a blob until a majority of the nodes, not counting lost ones, does.
+// needed gives the digests that deployments refer to which may still come to serve.
+func (p *planner) needed() map[string]bool {
+	needed := map[string]bool{}
+	for d := range p.s.Deployments("") {
+		if d.Status == fsm.StatusFailed || d.Status == fsm.StatusCancelled || d.Status == fsm.StatusSuperseded && len(d.Instances) == 0 {
+			continue
+		}
+		needed[d.Source.Digest] = true
+		if d.Artifact != nil {
+			needed[d.Artifact.Content], needed[d.Artifact.Manifest] = true, true
+		}
+	}
+	return needed
+}
+
+// copies orders further nodes to hold a blob until a majority of the nodes does, not counting lost and leaving ones.
 func (p *planner) copies(b *fsm.Blob) {
 	have := 0
 	for _, n := range b.Nodes {
-		if node := p.node(n); node != nil && node.State != fsm.NodeLost {
+		if stays(p.node(n)) {
 			have++
 		}
 	}
-	want := fsm.Majority(len(p.nodes))
+	want := fsm.Majority(p.members())
 	for _, n := range p.nodes {
 		if have >= want {
 			return
