@@ -84,6 +84,7 @@ func applyDeploymentCreate(t *tx, cmd Command, b DeploymentCreate) (any, error) 
 	p.UpdatedAt = t.now
 	put(t, tableProjects, &p, &p.Indexes)
 	t.holds(b.Source.Digest, b.Source.Size, b.Nodes...)
+	t.pruneDeployments(p.Name)
 	return DeploymentCreated{ID: d.ID, Number: d.Number}, nil
 }
 

@@ -150,6 +150,7 @@ func (t *tx) repaired(r *Repair, b RepairReport) {
 			c := d.clone()
 			c.Instances = withoutInstance(c.Instances, r.Node)
 			put(t, tableDeployments, c, &c.Indexes)
+			t.pruneDeployments(c.Project)
 		}
 	case RepairDropBlob:
 		if !slices.Contains(b.Digests, r.Digest) { // otherwise something needs it again, and the node has kept it

@@ -26,6 +26,7 @@ type FSM struct {
 	audit       ring[Audit]
 	checkpoints map[uint64]*Snapshot
 	halted      error
+	tombstones  int // in the table
 }
 
 // New makes an empty state machine.
@@ -139,8 +140,9 @@ type tx struct {
 	fresh   map[dedupKey]int // records of this entry
 	audits  []Audit
 	latest  Time
-	marks   bool // a checkpoint was asked for
-	orders  int  // repairs ordered by this entry
+	marks   bool               // a checkpoint was asked for
+	orders  int                // repairs ordered by this entry
+	stones  map[[2]string]bool // tombstones of this entry, by table and key
 }
 
 // run applies the commands but for the poisonous ones; when one panics it says which.
@@ -223,6 +225,7 @@ func (t *tx) unknown(cmd Command) Result {
 
 func (t *tx) commit() {
 	f := t.f
+	t.trimTombstones()
 	t.txn.Commit()
 	f.now = f.now.advance(t.latest)
 	for _, r := range t.records {
@@ -260,6 +263,10 @@ func drop[T any](t *tx, tbl, name string, o *T) {
 		panic(err) // run turns it into an error result, on every node alike
 	}
 	t.view.fresh.put(tbl, o, true)
+	if t.stones == nil {
+		t.stones = map[[2]string]bool{}
+	}
+	t.stones[[2]string{tbl, name}] = true
 	stone := &Tombstone{Table: tbl, Key: name}
 	put(t, tableTombstones, stone, &stone.Indexes)
 }

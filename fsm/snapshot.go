@@ -155,6 +155,7 @@ func (f *FSM) Restore(r io.Reader) error {
 	f.mu.Lock()
 	f.db.Store(db)
 	f.now, f.memory, f.audit = in.head.Now, in.memory, in.audit
+	f.tombstones = in.tombstones
 	f.mu.Unlock()
 	f.publish(in.head.Applied)
 	return nil
@@ -167,6 +168,8 @@ type restorer struct {
 	head   snapshotHead
 	memory memory
 	audit  ring[Audit]
+
+	tombstones int
 }
 
 func (in *restorer) run() error {
@@ -247,6 +250,9 @@ func (in *restorer) object(kind byte, b []byte) error {
 		o := t.fresh()
 		if err := decode(b, o); err != nil {
 			return err
+		}
+		if t.name == tableTombstones {
+			in.tombstones++
 		}
 		return in.txn.Insert(t.name, o)
 	}

@@ -21,6 +21,7 @@ import (
 	"kontiki/api"
 	"kontiki/cluster"
 	"kontiki/errs"
+	"kontiki/fault"
 	"kontiki/fsm"
 )
 
@@ -94,6 +95,72 @@ func (l *stepLogs) read(deployment string) ([]api.LogLine, error) {
 		}
 	}
 	return lines, in.Err()
+}
+
+// sweep removes the logs of deployments that the state knows no more, at most the greater of 5 and a fifth of them at a
+// time; the rest goes with the next sweeps. A state without any deployment is no reason to remove anything: it may not
+// have got here yet. The state is taken after the folder was read, so that it knows whatever had a log by then.
+func (l *stepLogs) sweep(state func() *fsm.State) error {
+	entries, err := os.ReadDir(l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the step logs: %w", err)
+	}
+	s := state()
+	logs, stale := 0, []string(nil)
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".log")
+		if !ok || !fsm.ValidID(id) {
+			continue // not ours
+		}
+		if logs++; s.Deployment(id) == nil {
+			stale = append(stale, e.Name())
+		}
+	}
+	if !hasDeployments(s) {
+		return nil
+	}
+	for _, name := range stale[:min(len(stale), max(5, logs/5))] {
+		if err := l.remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func hasDeployments(s *fsm.State) bool {
+	for range s.Deployments("") {
+		return true
+	}
+	return false
+}
+
+func (l *stepLogs) remove(name string) error {
+	if err := fault.Point("node.logs.remove.before"); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(l.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove a step log: %w", err)
+	}
+	return fault.Point("node.logs.remove.after")
+}
+
+// sweepLogs sweeps the step logs now and every minute.
+func (n *Node) sweepLogs(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		if err := n.logs.sweep(n.fsm.State); err != nil {
+			n.cfg.Logger.Warn("old step logs stay", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // parse reads a line; one that a crash cut short is passed over.

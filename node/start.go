@@ -115,6 +115,7 @@ func (n *Node) work(ctx context.Context, fatal context.CancelCauseFunc) {
 	var wg sync.WaitGroup
 	wg.Go(func() { server{name: "ingress", http: n.ingress, listener: l}.run(fatal) })
 	wg.Go(func() { n.agent.Run(ctx) })
+	wg.Go(func() { n.sweepLogs(ctx) })
 	wg.Go(func() { n.tellStrays(ctx) })
 	wg.Wait()
 }

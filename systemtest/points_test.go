@@ -19,6 +19,7 @@ var covered = map[string]string{
 	"cluster.snapshot.": "cluster.TestFaultPoints",
 	"cluster.truncate.": "cluster.TestFaultPoints",
 	"docker.":           "docker.TestCutOffAtEveryPointAndRunAgain",
+	"node.logs.remove.": "node.TestLogsOfForgottenDeploymentsGo",
 }
 
 // coveredBy gives the test that covers a point which uploads do not reach, "" for all others.
