@@ -150,15 +150,23 @@ func (g *group) join(count int) {
 		id := fmt.Sprintf("n%d", i)
 		g.desired = append(g.desired, DesiredMember{id, g.nodes[id].addr})
 	}
-	g.manage(func() bool {
-		voters := 0
-		for _, m := range g.leader().Members() {
-			if m.Voter {
-				voters++
-			}
+	g.manage(func() bool { return g.leader().votersKnown() == min(count, maxVoters) })
+	// A voter that has not heard of another one's promotion yet gives it no vote, and when the leader dies just then
+	// there is no majority without it.
+	for _, d := range g.desired {
+		g.until(d.ID+" knows all voters", func() bool { return g.nodes[d.ID].votersKnown() == min(count, maxVoters) })
+	}
+}
+
+// votersKnown counts the voters in the configuration as this node has it.
+func (n *node) votersKnown() int {
+	voters := 0
+	for _, m := range n.Members() {
+		if m.Voter {
+			voters++
 		}
-		return voters == min(count, maxVoters)
-	})
+	}
+	return voters
 }
 
 // manage runs the membership loop on the leader until done says so.
