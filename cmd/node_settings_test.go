@@ -132,12 +132,3 @@ func TestParseSize(t *testing.T) {
 		}
 	}
 }
-
-func TestNearest(t *testing.T) {
-	words := []string{"data", "node", "engine", "ingress_addr"}
-	for word, want := range map[string]string{"dta": "data", "engin": "engine", "ingres_addr": "ingress_addr", "colour": "", "x": "", "nodes": "node"} {
-		if got := nearest(word, words); got != want {
-			t.Errorf("nearest to %q is %q, want %q", word, got, want)
-		}
-	}
-}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kontiki/errs"
 	"kontiki/fsm"
 )
 
@@ -111,7 +112,7 @@ func settingChanges(old fsm.Settings, args []string) (map[string]any, error) {
 		name, text, ok := strings.Cut(arg, "=")
 		if _, known := flat[name]; !ok || !known {
 			hint := "see: kontiki settings"
-			if near := nearest(name, names); near != "" && near != name {
+			if near := errs.Nearest(name, names); near != "" && near != name {
 				hint = "did you mean " + near + "?"
 			}
 			return nil, usage(hint, "%q is not <setting>=<value>", arg)

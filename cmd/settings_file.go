@@ -10,6 +10,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"kontiki/errs"
 )
 
 // value is a configured text and where it stands, for messages: a flag, an environment variable or file:line:key.
@@ -52,7 +54,7 @@ func addEntry(file string, entry *ast.MappingValueNode, keys []string, found map
 		return nil
 	case !slices.Contains(keys, key):
 		hint := "the keys are: " + strings.Join(keys, ", ")
-		if near := nearest(key, keys); near != "" {
+		if near := errs.Nearest(key, keys); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
 		}
 		return usage(hint, "%s: unknown key", origin)
@@ -86,35 +88,4 @@ func badYAML(file string, err error) error {
 		return usage("kontiki.example.yaml shows the form", "%s:%d: %s", file, syntax.Token.Position.Line, syntax.Message)
 	}
 	return usage("kontiki.example.yaml shows the form", "%s: %w", file, err)
-}
-
-// nearest gives the candidate that a typing error may have meant, or "".
-func nearest(word string, candidates []string) string {
-	best, least := "", 1+len(word)/3
-	for _, c := range candidates {
-		if d := editDistance(word, c); d <= least {
-			best, least = c, d-1
-		}
-	}
-	return best
-}
-
-// editDistance counts the bytes to insert, remove or replace to make b of a.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -116,48 +116,13 @@ func oneOf[T ~string](p params, name string, words []T) (T, error) {
 // unknown refuses a name nobody reads and says which one may be meant.
 func unknown(what, name, path string, known []string) error {
 	e := errs.New(errs.UnknownField, "there is no %s %q", what, clip(name)).WithField(clip(path))
-	if near := nearest(name, known); near != "" {
+	if near := errs.Nearest(name, known); near != "" {
 		return e.WithHint("did you mean %s", near)
 	}
 	if len(known) == 0 {
 		return e.WithHint("none is read here")
 	}
 	return e.WithHint("known are: %s", strings.Join(known, ", "))
-}
-
-// nearest gives the known name that is at most a third of its letters away, "" when none is.
-func nearest(name string, known []string) string {
-	best, at := "", 0
-	if len(name) > 64 {
-		return ""
-	}
-	for _, k := range known {
-		d := distance(strings.ToLower(name), k)
-		if d <= max(1, len(k)/3) && (best == "" || d < at) {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// distance is the number of letters to insert, remove or replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
 
 // printable reports whether s is UTF-8 without control and direction-changing characters.
